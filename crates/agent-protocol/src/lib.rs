@@ -1,0 +1,1 @@
+//! The protocol between a driver and the agent inside a sandbox, and the driver.

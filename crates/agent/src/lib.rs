@@ -1,0 +1,1 @@
+//! The small single-threaded program inside a sandbox that spawns, streams and ends processes.

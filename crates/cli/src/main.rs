@@ -1,0 +1,2 @@
+//! The `executr` command.
+fn main() {}

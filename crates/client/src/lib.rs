@@ -1,0 +1,1 @@
+//! The client and worker traits over HTTP; the Rust SDK.

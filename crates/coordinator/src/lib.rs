@@ -1,0 +1,1 @@
+//! The brain: accepts jobs, decides what is ready, leases it, takes results.

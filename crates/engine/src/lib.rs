@@ -1,0 +1,1 @@
+//! How one leased job runs: sandbox, steps, limits, output, result.

@@ -1,0 +1,1 @@
+//! Where jobs run: one folder per executor behind one contract.

@@ -1,0 +1,1 @@
+//! The coordinator over HTTP: REST, streams, metrics, authentication.

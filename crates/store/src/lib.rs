@@ -1,0 +1,1 @@
+//! The durable queue: one folder per database behind one contract, and an in-memory model.

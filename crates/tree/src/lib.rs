@@ -1,0 +1,1 @@
+//! Content-addressed blobs and, later, trees of files.
