@@ -1,1 +1,8 @@
-//! End-to-end tests live in `tests/`.
+//! The real components tests run against, so that nothing has to be imitated: today PostgreSQL.
+//!
+//! Other crates take this one as a dev-dependency; it depends on none of theirs, so it never slows their inner
+//! loop. The end-to-end tests themselves live in `tests/` beside this folder. What belongs to one crate's own
+//! tests stays in that crate.
+
+pub mod component;
+pub mod postgres;
