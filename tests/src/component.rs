@@ -14,10 +14,7 @@ pub fn missing(component: &str, reason: &str) {
     if std::env::var_os("CI").is_some_and(|value| value == "true") {
         panic!("{component} is needed under CI=true: {reason}; {remedy}");
     }
-    #[expect(
-        clippy::print_stderr,
-        reason = "this line is all a skipped test leaves behind"
-    )]
+    #[expect(clippy::print_stderr, reason = "this line is all a skipped test leaves behind")]
     {
         eprintln!("skipped: no {component} here ({reason}); {remedy}");
     }

@@ -103,10 +103,7 @@ impl Server {
         install.give_directory(directory.path());
         let cluster = Cluster::create(install, directory.path(), durability, settings);
         cluster.end_with(std::process::id());
-        Some(Self {
-            cluster,
-            _directory: directory,
-        })
+        Some(Self { cluster, _directory: directory })
     }
 
     /// A fresh database on this server.
@@ -184,9 +181,6 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // A stopped server, or one that is gone, takes the database with it.
-        self.cluster.try_sql(&format!(
-            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-            self.name
-        ));
+        self.cluster.try_sql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
     }
 }

@@ -1,10 +1,7 @@
 //! The folder tree is the architecture: no crate uses another which `docs/architecture.md` does not allow it, and no
 //! file has a name that says nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says in one word that this cannot fail"
-)]
+#![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,16 +12,7 @@ use std::process::Command;
 const BESIDE: [&str; 2] = ["bench", "tests"];
 
 /// Names that would take in anything.
-const SAYING_NOTHING: [&str; 8] = [
-    "common",
-    "helper",
-    "helpers",
-    "manager",
-    "misc",
-    "shared_utils",
-    "util",
-    "utils",
-];
+const SAYING_NOTHING: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "shared_utils", "util", "utils"];
 
 type Crates = BTreeMap<String, BTreeSet<String>>;
 
@@ -37,9 +25,7 @@ fn crates_use_only_what_the_architecture_allows() {
             continue;
         }
         let by_tests = arrow.kind == "dev" && (arrow.to == "tests" || arrow.to == arrow.from);
-        let by_table = allowed
-            .get(&arrow.from)
-            .is_some_and(|row| row.contains(&arrow.to));
+        let by_table = allowed.get(&arrow.from).is_some_and(|row| row.contains(&arrow.to));
         if !by_tests && !by_table {
             wrong.push(format!("{} uses {} ({})", arrow.from, arrow.to, arrow.kind));
         }
@@ -54,11 +40,8 @@ fn crates_use_only_what_the_architecture_allows() {
 #[test]
 fn the_architecture_names_exactly_the_crates_there_are() {
     let described: BTreeSet<_> = table_in_docs().into_keys().collect();
-    let present: BTreeSet<_> = packages()
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| !BESIDE.contains(&name.as_str()))
-        .collect();
+    let present: BTreeSet<_> =
+        packages().into_iter().map(|(name, _)| name).filter(|name| !BESIDE.contains(&name.as_str())).collect();
     assert_eq!(described, present);
 }
 
@@ -73,10 +56,7 @@ fn the_picture_shows_only_allowed_arrows() {
         .expect("docs/architecture.md has the picture of the crates");
     let mut shown = BTreeSet::new();
     for line in picture.lines() {
-        let (from, to) = line
-            .trim()
-            .split_once(" --> ")
-            .expect("every line is an arrow");
+        let (from, to) = line.trim().split_once(" --> ").expect("every line is an arrow");
         assert!(
             allowed.get(from).is_some_and(|row| row.contains(to)),
             "the picture shows {from} --> {to}, the table doesn't"
@@ -100,9 +80,7 @@ fn no_file_has_a_name_that_says_nothing() {
     let named: Vec<_> = sources()
         .into_iter()
         .filter(|path| {
-            let words = path
-                .iter()
-                .filter_map(|part| Path::new(part).file_stem()?.to_str());
+            let words = path.iter().filter_map(|part| Path::new(part).file_stem()?.to_str());
             words.into_iter().any(|word| SAYING_NOTHING.contains(&word))
         })
         .collect();
@@ -142,40 +120,25 @@ fn arrows() -> Vec<Arrow> {
             }
         }
     }
-    assert!(
-        !arrows.is_empty(),
-        "the crates of a workspace use each other"
-    );
+    assert!(!arrows.is_empty(), "the crates of a workspace use each other");
     arrows
 }
 
 /// The workspace's packages by their name without `executr-`.
 fn packages() -> Vec<(String, serde_json::Value)> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     packages
         .iter()
         .map(|package| {
             let name = package["name"].as_str().unwrap();
-            let short = name
-                .strip_prefix("executr-")
-                .expect("packages are named executr-…");
+            let short = name.strip_prefix("executr-").expect("packages are named executr-…");
             (short.to_owned(), package.clone())
         })
         .collect()
@@ -197,10 +160,7 @@ fn parse(table: &str) -> Crates {
         let [name, _, uses] = cells[..] else {
             panic!("a row has three cells: {line}");
         };
-        let uses = uses
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty());
+        let uses = uses.split(',').map(str::trim).filter(|name| !name.is_empty());
         (name.to_owned(), uses.map(str::to_owned).collect())
     };
     table.lines().map(row).collect()
@@ -229,11 +189,7 @@ fn architecture_page() -> String {
 /// Every Rust source file, relative to the root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![
-        root().join("crates"),
-        root().join("tests"),
-        root().join("bench"),
-    ];
+    let mut folders = vec![root().join("crates"), root().join("tests"), root().join("bench")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -17,10 +17,7 @@ fn a_dropped_database_is_gone() {
     let (Some(one), Some(other)) = (postgres::database(), postgres::database()) else {
         return;
     };
-    let count = format!(
-        "SELECT count(*) FROM pg_database WHERE datname = '{}'",
-        one.name()
-    );
+    let count = format!("SELECT count(*) FROM pg_database WHERE datname = '{}'", one.name());
     assert_eq!(other.sql(&count), "1\n");
     drop(one);
     assert_eq!(other.sql(&count), "0\n");

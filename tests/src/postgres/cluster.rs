@@ -31,12 +31,7 @@ impl Cluster {
         durability: Durability,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut cluster = Self {
-            install,
-            directory: directory.to_owned(),
-            port: 0,
-            password: random_word(),
-        };
+        let mut cluster = Self { install, directory: directory.to_owned(), port: 0, password: random_word() };
         cluster.initialise();
         cluster.configure(durability, settings);
         for choice in 1.. {
@@ -51,18 +46,8 @@ impl Cluster {
     }
 
     /// The cluster another process made in `directory`.
-    pub(super) fn existing(
-        install: Install,
-        directory: &Path,
-        port: u16,
-        password: String,
-    ) -> Self {
-        Self {
-            install,
-            directory: directory.to_owned(),
-            port,
-            password,
-        }
+    pub(super) fn existing(install: Install, directory: &Path, port: u16, password: String) -> Self {
+        Self { install, directory: directory.to_owned(), port, password }
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -96,13 +81,7 @@ impl Cluster {
         self.install.give_file(&password_file);
         let mut initdb = self.install.command("initdb");
         initdb
-            .args([
-                "--no-sync",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--username",
-                USER,
-            ])
+            .args(["--no-sync", "--encoding=UTF8", "--no-locale", "--username", USER])
             // The socket lies in a directory only this account and root can enter; the port is open to all users
             // of the machine.
             .args(["--auth-local=trust", "--auth-host=password"])
@@ -137,10 +116,7 @@ impl Cluster {
 
     fn choose_port(&mut self) {
         let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        self.port = probe
-            .local_addr()
-            .expect("a bound socket has an address")
-            .port();
+        self.port = probe.local_addr().expect("a bound socket has an address").port();
     }
 
     /// Starts the cluster on its port and waits until it answers.
@@ -183,10 +159,7 @@ impl Cluster {
 
     fn pg_ctl(&self, action: &str) -> Command {
         let mut command = self.install.command("pg_ctl");
-        command
-            .arg(action)
-            .args(["--wait", "--timeout", "60", "--pgdata"])
-            .arg(self.data());
+        command.arg(action).args(["--wait", "--timeout", "60", "--pgdata"]).arg(self.data());
         command
     }
 
@@ -207,10 +180,7 @@ impl Cluster {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "sh must be able to watch over the test server"
-        );
+        assert!(status.is_ok_and(|status| status.success()), "sh must be able to watch over the test server");
     }
 
     #[track_caller]
@@ -233,13 +203,7 @@ impl Cluster {
         let mut command = self.install.command("psql");
         command
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
-            .args([
-                "--set=ON_ERROR_STOP=1",
-                "--username",
-                USER,
-                "--dbname",
-                database,
-            ])
+            .args(["--set=ON_ERROR_STOP=1", "--username", USER, "--dbname", database])
             .arg("--host")
             .arg(&self.directory)
             .arg(format!("--port={}", self.port))
@@ -288,19 +252,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory").keep();
         install.give_directory(&directory);
         let cluster = Cluster::create(install, &directory, Durability::Fast, &[]);
-        let postmaster = fs::read_to_string(cluster.data().join("postmaster.pid"))
-            .expect("a running server has a process file");
-        let postmaster = postmaster
-            .lines()
-            .next()
-            .expect("its first line is the process");
+        let postmaster =
+            fs::read_to_string(cluster.data().join("postmaster.pid")).expect("a running server has a process file");
+        let postmaster = postmaster.lines().next().expect("its first line is the process");
         let postmaster = Path::new("/proc").join(postmaster);
         assert!(postmaster.exists());
 
-        let mut owner = Command::new("sleep")
-            .arg("1000")
-            .spawn()
-            .expect("sleep is here");
+        let mut owner = Command::new("sleep").arg("1000").spawn().expect("sleep is here");
         cluster.end_with(owner.id());
         owner.kill().expect("a child of ours");
         owner.wait().expect("a child of ours");

@@ -31,10 +31,7 @@ impl Install {
         };
         let account = if running_as_root() {
             let Some(account) = account_named("postgres") else {
-                component::missing(
-                    "PostgreSQL",
-                    "it refuses to run as root and there is no user postgres",
-                );
+                component::missing("PostgreSQL", "it refuses to run as root and there is no user postgres");
                 return None;
             };
             Some(account)
@@ -51,14 +48,7 @@ impl Install {
             command.uid(account.user).gid(account.group);
         }
         // Settings of the developer's own PostgreSQL mean nothing here.
-        for variable in [
-            "PGDATA",
-            "PGHOST",
-            "PGPORT",
-            "PGUSER",
-            "PGDATABASE",
-            "PGOPTIONS",
-        ] {
+        for variable in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGOPTIONS"] {
             command.env_remove(variable);
         }
         command
@@ -84,9 +74,7 @@ impl Install {
 
 fn programs() -> Option<PathBuf> {
     let complete = |directory: &PathBuf| {
-        ["initdb", "pg_ctl", "postgres", "psql"]
-            .iter()
-            .all(|program| directory.join(program).is_file())
+        ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|program| directory.join(program).is_file())
     };
     let from_path = std::env::var_os("PATH")
         .into_iter()

@@ -23,10 +23,7 @@ pub(super) fn cluster(install: &Install) -> Cluster {
     }
     // Here only if whoever started before us ended halfway.
     drop(fs::remove_dir_all(&directory));
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&directory)
-        .expect("the tests' own directory is writable");
+    DirBuilder::new().mode(0o700).create(&directory).expect("the tests' own directory is writable");
     install.give_directory(&directory);
     let cluster = Cluster::create(install.clone(), &directory, Durability::Fast, &[]);
     cluster.end_with(owner);
@@ -39,22 +36,13 @@ fn running(install: &Install, directory: &Path) -> Option<Cluster> {
     let ready = fs::read_to_string(directory.join("ready")).ok()?;
     let (port, password) = ready.split_once(' ')?;
     let port = port.parse().ok()?;
-    Some(Cluster::existing(
-        install.clone(),
-        directory,
-        port,
-        password.to_owned(),
-    ))
+    Some(Cluster::existing(install.clone(), directory, port, password.to_owned()))
 }
 
 /// The process whose end is the end of the run.
 fn run_process() -> u32 {
     // nextest is the parent of every test process; `cargo test` runs all tests of a binary in one.
-    if std::env::var_os("NEXTEST").is_some() {
-        parent_id()
-    } else {
-        std::process::id()
-    }
+    if std::env::var_os("NEXTEST").is_some() { parent_id() } else { std::process::id() }
 }
 
 /// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)).
@@ -64,9 +52,7 @@ fn start_time(process: u32) -> u64 {
     // The second field is a name in parentheses that may hold spaces and parentheses itself.
     let (_, after_name) = stat.rsplit_once(')').expect("proc_pid_stat(5) has a name");
     let field = after_name.split_whitespace().nth(19);
-    field
-        .and_then(|ticks| ticks.parse().ok())
-        .expect("field 22 is a number")
+    field.and_then(|ticks| ticks.parse().ok()).expect("field 22 is a number")
 }
 
 fn base_directory() -> PathBuf {
