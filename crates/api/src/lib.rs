@@ -1,1 +1,30 @@
-//! What both sides of the wire share: requests, answers, errors and the traits of client and worker.
+//! What both sides of the wire share: requests, answers, errors, and the traits [`Client`] and [`WorkerApi`].
+//!
+//! The coordinator implements both traits in its own process, the client crate implements them over HTTP: there is one
+//! path, near or far. Types here are what JSON shows; nothing here does I/O.
+
+pub mod failpoint;
+pub mod output;
+
+mod blobs;
+mod client;
+mod error;
+mod exchange;
+mod job;
+mod submission;
+mod token;
+mod version;
+mod worker;
+
+pub use blobs::ByteStream;
+pub use client::{CancelWait, Client, JobQuery, OutputEvent, OutputFollow, OutputStream};
+pub use error::{ApiError, ErrorCode};
+pub use exchange::{
+    AttemptResult, Fence, Lease, MemorySource, Orders, Outcome, QueueWeight, Report, ResultVerdict, StepOutcome,
+    StepResult, Usage, Verdict, WorkerCounters, WorkerHello,
+};
+pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobState, JobStatus, JobView, SubmittedJob};
+pub use submission::Submission;
+pub use token::{CreateToken, NewToken, Role, TokenView};
+pub use version::{CompatibilityError, Version};
+pub use worker::{StatsView, WorkerApi, WorkerView};

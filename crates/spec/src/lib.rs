@@ -1,1 +1,26 @@
-//! What jobs, steps and their limits are: types, parsing and validation. Pure: no I/O, no clock.
+//! What jobs and steps ARE: types, parsing, validation.
+//!
+//! Everything here is pure: no file, socket, clock, environment or randomness is touched. Where a time or an id is
+//! needed it arrives as an argument. Every other crate may depend on this one; it depends on none of them.
+
+mod backoff;
+mod digest;
+mod ids;
+mod job;
+mod names;
+mod priority;
+mod quantity;
+mod requirements;
+mod step;
+mod time;
+
+pub use backoff::{Backoff, BackoffKind};
+pub use digest::{Digest, DigestError, Hasher};
+pub use ids::{JobId, LeaseId, TokenId, WorkerId};
+pub use job::{EnvironmentBase, JobSpec, MAX_LABELS, MAX_SPEC_BYTES, MAX_STEPS, Resources, SpecError, SpecJson};
+pub use names::{JobType, NameError, QueueName, Tenant};
+pub use priority::Priority;
+pub use quantity::{Bytes, Millicores, QuantityError};
+pub use requirements::{Capability, ClassError, ExecutorKind, Offers, RequirementClass, Requirements};
+pub use step::{BinaryStep, Step, StepCommand};
+pub use time::{Span, SpanError, Timestamp};
