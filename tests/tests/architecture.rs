@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use executr_tests::program::root;
+
 /// Packages beside the crates. They may use any crate; of them, only `tests` may be used, and only by tests.
 const BESIDE: [&str; 2] = ["bench", "tests"];
 
@@ -202,8 +204,4 @@ fn sources() -> Vec<PathBuf> {
     }
     assert!(found.len() > 10, "the sources are here: {found:?}");
     found
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }

@@ -1,0 +1,69 @@
+//! The programs under test and beside it: `executr` itself, and the API tester.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{component, run};
+
+/// The `executr` program, built from the sources as they are now, in the profile of the running test.
+///
+/// Cargo makes a program for the integration tests of its own package only, so the first test of a run that asks for
+/// it builds it; the others wait and find it.
+///
+/// # Panics
+///
+/// With the compiler's output when it does not compile.
+#[must_use]
+pub fn executr() -> PathBuf {
+    let profile_directory = profile_directory();
+    let program = profile_directory.join("executr");
+    let target_directory = profile_directory.parent().expect("target/PROFILE");
+    let (_, _lock) = run::locked_directory(target_directory);
+    let built = target_directory.join("executr-built-by");
+    let run = run::id();
+    if fs::read_to_string(&built).is_ok_and(|by| by == run) && program.is_file() {
+        return program;
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--package", "executr-cli", "--bin", "executr", "--target-dir"])
+        .arg(target_directory)
+        .args(if profile_directory.ends_with("release") { &["--release"][..] } else { &[] })
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()
+        .expect("cargo runs these tests, so it can be started");
+    assert!(output.status.success(), "executr does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(&built, run).expect("the target directory is writable");
+    program
+}
+
+/// The API tester `scripts/setup` installs, or `None` (after saying so) without it.
+///
+/// # Panics
+///
+/// If it is missing under `CI=true`.
+#[must_use]
+pub fn schemathesis() -> Option<PathBuf> {
+    let target_directory = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let program = target_directory.join("tools/schemathesis/bin/schemathesis");
+    if program.is_file() {
+        return Some(program);
+    }
+    component::missing("schemathesis", "it is not in target/tools");
+    None
+}
+
+/// The workspace's root.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root")
+}
+
+/// `target/PROFILE` of the running test, which is `target/PROFILE/deps/NAME`.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let folder = test.parent().expect("a program lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("deps lies in target/PROFILE") } else { folder };
+    folder.to_owned()
+}
