@@ -14,8 +14,11 @@ pub fn missing(component: &str, reason: &str) {
     if std::env::var_os("CI").is_some_and(|value| value == "true") {
         panic!("{component} is needed under CI=true: {reason}; {remedy}");
     }
-    #[expect(clippy::print_stderr, reason = "this line is all a skipped test leaves behind")]
-    {
-        eprintln!("skipped: no {component} here ({reason}); {remedy}");
-    }
+    absent(component, &format!("{reason}; {remedy}"));
+}
+
+/// Says in one line that `component`, which is nowhere required, is not here, so that a part of a test is skipped.
+#[expect(clippy::print_stderr, reason = "this line is all a skipped part leaves behind")]
+pub fn absent(component: &str, reason: &str) {
+    eprintln!("skipped: no {component} here ({reason})");
 }

@@ -4,7 +4,12 @@
 //! loop. The end-to-end tests themselves live in `tests/` beside this folder. What belongs to one crate's own
 //! tests stays in that crate.
 
+pub mod background;
 pub mod component;
+pub mod loopback;
+pub mod markdown;
 pub mod postgres;
 pub mod program;
 pub mod run;
+pub mod shell;
+pub mod usage;

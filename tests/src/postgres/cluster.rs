@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::{Durability, Stop, install::Install};
+use crate::loopback;
 
 const USER: &str = "postgres";
 
@@ -35,7 +35,7 @@ impl Cluster {
         cluster.initialise();
         cluster.configure(durability, settings);
         for choice in 1.. {
-            cluster.choose_port();
+            cluster.port = loopback::free_port();
             match cluster.try_start() {
                 Ok(()) => break,
                 Err(log) if choice < PORT_CHOICES && log.contains("Address already in use") => {}
@@ -112,11 +112,6 @@ impl Cluster {
         }
         let path = self.data().join("postgresql.auto.conf");
         fs::write(path, text).expect("the cluster's directory is writable");
-    }
-
-    fn choose_port(&mut self) {
-        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        self.port = probe.local_addr().expect("a bound socket has an address").port();
     }
 
     /// Starts the cluster on its port and waits until it answers.
