@@ -1,1 +1,21 @@
 //! The brain: accepts jobs, decides what is ready, leases it, takes results.
+//!
+//! [`Coordinator`] implements [`WorkerApi`](executr_api::WorkerApi) and, for a tenant, [`Client`](executr_api::Client) in
+//! its own process, over any [`Store`](executr_store::Store). What is durable is the store's; here live the things that
+//! die with the process and may: who waits for what, which worker was heard of when, what is probably ready.
+//!
+//! What may not live here: HTTP, a database, the running of jobs.
+
+mod client;
+mod coordinator;
+mod observer;
+mod options;
+mod original;
+mod worker_api;
+
+pub use client::TenantClient;
+pub use coordinator::{Coordinator, Gauges};
+pub use executr_store::StoreCounters;
+pub use observer::{Observer, Unobserved};
+pub use options::Options;
+pub use original::OriginalEnd;
