@@ -9,6 +9,8 @@ use crate::coordinator::{Coordinator, missing};
 
 /// Tokens are not looked at here: whoever calls in the same process is trusted, and the server has checked.
 #[async_trait]
+impl WorkerApi for Coordinator {
+    async fn exchange(&self, _report: Report) -> Result<Orders, ApiError> {
         Err(missing())
     }
 
