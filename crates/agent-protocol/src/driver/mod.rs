@@ -1,0 +1,21 @@
+//! The calling side: starts an agent and speaks to it.
+//!
+//! A [`Keeper`] is one agent process on this machine, reused from task to task, one task at a time; a [`Task`]
+//! borrows it from start to end and yields what happens, in order. Reads go straight from the socket into one
+//! reused buffer: no tokio task, channel or timer stands between an agent and its caller, because what is spent
+//! here is spent once per job.
+//!
+//! Nothing here decides what to run, keeps output or knows of leases.
+
+mod error;
+mod event;
+mod keeper;
+mod task;
+mod wire;
+
+pub use error::KeeperError;
+pub use event::{Ended, Event, Exit, Failure, Offers, PeakMemory, StartFailed, StartPhase, Stream, Usage};
+pub use keeper::{Cgroups, Keeper, KeeperOptions};
+pub use task::Task;
+
+pub use crate::v1::{File, Limits, ResourceLimit, StartTask};
