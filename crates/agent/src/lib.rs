@@ -1,1 +1,16 @@
 //! The small single-threaded program inside a sandbox that spawns, streams and ends processes.
+//!
+//! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
+//! - `spawn`: how a process is made, and why it couldn't be;
+//! - `directory`: a task's directory and files, made and removed;
+//! - `processes`: what runs below this process;
+//! - [`cgroup`]: control groups: limits, listing and ending what runs, and removing what dead owners left.
+//!
+//! No runtime and no threads: one loop waits for everything. It reads neither environment nor terminal, prints
+//! nothing, and knows jobs only as the tasks it is told to start.
+
+pub mod cgroup;
+mod directory;
+pub mod keeper;
+mod processes;
+mod spawn;

@@ -1,0 +1,381 @@
+//! What is waited for, and in which order what happened is dealt with.
+//!
+//! Idle, the keeper stands in one `recv`. With a task it polls four things: ends of children (by a signalfd), the
+//! driver, and the two pipes, the latter only while the driver takes what is read. A job without output costs two
+//! wakes: its start and its end.
+
+use std::ffi::{OsStr, c_int};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use executr_agent_protocol::PROTOCOL;
+use executr_agent_protocol::v1::{self, StartPhase, from_agent, to_agent};
+use prost::bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, FdFlags};
+use rustix::time::Timespec;
+
+use super::Fault;
+use super::control::{Control, Received};
+use super::task::Task;
+use crate::cgroup::{Hierarchies, Limiter, Mark, SlotGroup, remove_of_dead_owners};
+use crate::directory;
+use crate::processes;
+use crate::spawn::Spawner;
+
+/// A keeper.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    control: Control,
+    /// Readable when a child has ended.
+    signals: OwnedFd,
+    spawner: Spawner,
+    limiter: Limiter,
+    slot: Option<SlotGroup>,
+    /// Said hello.
+    greeted: bool,
+    /// The driver is gone.
+    closed: bool,
+    task: Option<Task>,
+    /// Children may have ended since they were last waited for.
+    children_changed: bool,
+    /// Where output is read to.
+    room: BytesMut,
+}
+
+impl Keeper {
+    pub(super) fn new(control: OwnedFd) -> Result<Self, Fault> {
+        Ok(Self {
+            control: Control::new(control),
+            signals: child_signals().map_err(Fault::system("no signalfd could be made"))?,
+            spawner: Spawner::new().map_err(Fault::system("processes can't be prepared"))?,
+            limiter: Limiter::none("the keeper wasn't greeted"),
+            slot: None,
+            greeted: false,
+            closed: false,
+            task: None,
+            children_changed: false,
+            room: BytesMut::new(),
+        })
+    }
+
+    /// Until the driver is gone and nothing runs.
+    pub(super) fn serve(mut self) -> Result<(), Fault> {
+        let served = self.serve_driver();
+        if served.is_err() {
+            // Whatever it is, no job may outlive this.
+            self.close();
+            while self.task.is_some() {
+                self.advance()?;
+                if self.task.is_some() {
+                    self.wait()?;
+                }
+            }
+        }
+        served
+    }
+
+    fn serve_driver(&mut self) -> Result<(), Fault> {
+        loop {
+            while let Some(message) = self.control.next()? {
+                self.handle(message)?;
+            }
+            self.advance()?;
+            if self.closed && self.task.is_none() {
+                return Ok(());
+            }
+            self.control.flush_due()?;
+            self.wait()?;
+        }
+    }
+
+    fn handle(&mut self, message: to_agent::Message) -> Result<(), Fault> {
+        match message {
+            to_agent::Message::Hello(hello) => self.greet(&hello),
+            _ if !self.greeted => Err(Fault::Protocol("the first message must be a greeting".into())),
+            to_agent::Message::StartTask(request) => self.start(&request),
+            to_agent::Message::EndTask(end) => {
+                if let Some(task) = self.task.as_mut().filter(|task| task.id == end.task_id) {
+                    task.end(Duration::from_millis(end.grace_ms), self.slot.as_ref());
+                }
+                Ok(())
+            }
+            to_agent::Message::SignalTask(wanted) => {
+                let running = self.task.as_ref().filter(|task| task.id == wanted.task_id && !task.main_is_gone());
+                if let (Some(task), Ok(number)) = (running, c_int::try_from(wanted.signal)) {
+                    processes::signal(-task.main, number);
+                }
+                Ok(())
+            }
+            to_agent::Message::RemoveDirectory(wanted) => {
+                let path = Path::new(OsStr::from_bytes(&wanted.path));
+                let failure = directory::remove(path).err().map(|error| (&error).into());
+                self.control.queue_now(from_agent::Message::DirectoryRemoved(v1::DirectoryRemoved { failure }))
+            }
+            to_agent::Message::Ping(ping) => {
+                self.control.queue_now(from_agent::Message::Pong(v1::Pong { nonce: ping.nonce }))
+            }
+        }
+    }
+
+    fn greet(&mut self, hello: &v1::Hello) -> Result<(), Fault> {
+        if hello.protocol != PROTOCOL || self.greeted {
+            return Err(Fault::Protocol(format!(
+                "it greets with version {} of the protocol, not once with {PROTOCOL}",
+                hello.protocol
+            )));
+        }
+        self.greeted = true;
+        self.limiter = if hello.without_cgroups {
+            Limiter::none("control groups are switched off")
+        } else if let Some(mark) = Mark::of(hello.owner_pid) {
+            let hierarchies = Hierarchies::discover();
+            remove_of_dead_owners(&hierarchies);
+            self.slot = SlotGroup::enter(&hierarchies, &mark, hello.slot);
+            Limiter::probe(&hierarchies, &mark, hello.slot)
+        } else {
+            Limiter::none("the driver's process can't be seen in /proc")
+        };
+        self.control.queue_now(from_agent::Message::Ready(v1::Ready {
+            protocol: PROTOCOL,
+            pid: std::process::id(),
+            offers: Some(self.limiter.offers()),
+        }))
+    }
+
+    fn start(&mut self, request: &v1::StartTask) -> Result<(), Fault> {
+        if let Some(running) = &self.task {
+            let failure = v1::Failure {
+                errno: libc::EBUSY,
+                message: format!("task {} runs here; end it first", running.id),
+                ..Default::default()
+            };
+            return self.control.queue_now(from_agent::Message::StartFailed(v1::StartFailed {
+                task_id: request.task_id,
+                phase: StartPhase::Request.into(),
+                failure: Some(failure),
+                removal_failure: None,
+            }));
+        }
+        match Task::start(request, &mut self.spawner, &self.limiter) {
+            Ok(task) => {
+                let pid = task.main.unsigned_abs();
+                self.task = Some(task);
+                Ok(self.control.queue(from_agent::Message::Started(v1::Started { task_id: request.task_id, pid }))?)
+            }
+            Err(failed) => self.control.queue_now(from_agent::Message::StartFailed(*failed)),
+        }
+    }
+
+    /// The driver is gone: nothing it started may go on.
+    fn close(&mut self) {
+        self.closed = true;
+        if let Some(task) = &mut self.task {
+            task.kill(Instant::now());
+        }
+    }
+
+    /// Brings the task as far as it can be without waiting.
+    fn advance(&mut self) -> Result<(), Fault> {
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
+        if !task.alone {
+            let was_gone = task.main_is_gone();
+            if std::mem::take(&mut self.children_changed) {
+                task.reap()?;
+            }
+            if !task.alone {
+                task.press_on(self.slot.as_ref(), !was_gone && task.main_is_gone());
+                return Ok(());
+            }
+        }
+        if !self.closed && !task.drain(&mut self.room, &mut self.control)? {
+            return Ok(());
+        }
+        if let Some(task) = self.task.take() {
+            let ended = task.finish();
+            if !self.closed {
+                self.control.queue_now(from_agent::Message::Ended(ended))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen, and takes it in.
+    fn wait(&mut self) -> Result<(), Fault> {
+        let Some(task) = &mut self.task else {
+            if self.control.waiting() == 0 {
+                return self.receive(true);
+            }
+            return self.wait_for_driver();
+        };
+        let mut awaited = PollFlags::empty();
+        if !self.closed {
+            awaited |= PollFlags::IN;
+        }
+        if self.control.is_blocked() {
+            awaited |= PollFlags::OUT;
+        }
+        let due = [task.due(), self.control.leave_at()].into_iter().flatten().min();
+        let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
+
+        let [stdout, stderr] = task.pipe_fds();
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.control.fd(), awaited),
+            PollFd::from_borrowed_fd(stdout, PollFlags::IN),
+            PollFd::from_borrowed_fd(stderr, PollFlags::IN),
+        ];
+        // Left out rather than unasked for: poll reports a closed end whether asked or not.
+        let reading = !self.closed && !self.control.is_full();
+        let polled = match (self.closed, reading) {
+            (true, _) => &mut fds[..1],
+            (false, false) => &mut fds[..2],
+            (false, true) => &mut fds[..],
+        };
+        match poll(polled, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(Fault::system("nothing can be waited for")(error)),
+        }
+        let [signals, control, stdout, stderr] = fds.map(|fd| fd.revents());
+
+        if stdout.contains(PollFlags::IN) {
+            task.read(0, &mut self.room, &mut self.control)?;
+        }
+        if stderr.contains(PollFlags::IN) {
+            task.read(1, &mut self.room, &mut self.control)?;
+        }
+        if !signals.is_empty() {
+            take_signals(&self.signals);
+            self.children_changed = true;
+        }
+        if control.contains(PollFlags::OUT) {
+            self.control.flush()?;
+        }
+        if control.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.receive(false)?;
+        }
+        Ok(())
+    }
+
+    /// Without a task, but with words the driver hasn't taken yet.
+    fn wait_for_driver(&mut self) -> Result<(), Fault> {
+        let mut fds = [PollFd::from_borrowed_fd(self.control.fd(), PollFlags::IN | PollFlags::OUT)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(Fault::system("nothing can be waited for")(error)),
+        }
+        let control = fds[0].revents();
+        if control.contains(PollFlags::OUT) {
+            self.control.flush()?;
+        }
+        if control.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.receive(false)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, wait: bool) -> Result<(), Fault> {
+        if self.control.receive(wait)? == Received::Closed {
+            self.close();
+        }
+        Ok(())
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// Makes this process a keeper: no descriptor of its parent's but the control socket and standard error, a session of its own,
+/// all signals blocked and none ignored (children get an empty mask and the defaults), subreaper of all below.
+pub(super) fn prepare_process(control: OwnedFd) -> Result<OwnedFd, Fault> {
+    let system = Fault::system;
+    let control = rustix::io::fcntl_dupfd_cloexec(&control, 3)
+        .inspect(|_| drop(control))
+        .map_err(system("the control socket can't be moved"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(system("/dev/null can't be opened"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(system("standard input can't be closed"))?;
+    rustix::stdio::dup2_stdout(&null).map_err(system("standard output can't be closed"))?;
+    if rustix::io::fcntl_getfd(rustix::stdio::stderr()).is_err() {
+        rustix::stdio::dup2_stderr(&null).map_err(system("standard error can't be opened"))?;
+    }
+    drop(null);
+    keep_from_children(3).map_err(system("inherited descriptors can't be kept from jobs"))?;
+    // Fails only for one that leads a session already.
+    let _ = rustix::process::setsid();
+    // So that no directory stays in use because keepers were started in it.
+    rustix::process::chdir("/").map_err(system("the root directory can't be entered"))?;
+    reset_signals();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(system("this process can't become a subreaper"))?;
+    Ok(control)
+}
+
+/// Marks every descriptor from `first` on to be closed when a program is executed.
+fn keep_from_children(first: u32) -> Result<(), Errno> {
+    // SAFETY: marks descriptors, closes none.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked == 0 {
+        return Ok(());
+    }
+    // Kernels before 5.11.
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(|_| Errno::NOSYS)?.flatten() {
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if fd.unsigned_abs() >= first {
+            // SAFETY: borrowed for this call; one that is closed meanwhile is only an error.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
+        }
+    }
+    Ok(())
+}
+
+/// Blocks all signals and gives each its default meaning.
+fn reset_signals() {
+    /// Bytes of a signal set to the kernel.
+    const SET: usize = 8;
+    // Handler, flags, restorer and mask as the kernel lays them out: all zero is the default on every machine.
+    let default = [0_u64; 4];
+    // SAFETY: plain calls on valid memory; a signal number that may not be changed is only an error. The system call
+    // itself, since the C library keeps two signals to itself that a parent may have ignored all the same.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+        for number in 1..=libc::SIGRTMAX() {
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), ptr::null_mut::<u64>(), SET);
+        }
+    }
+}
+
+/// A descriptor that is readable when a child has ended.
+fn child_signals() -> Result<OwnedFd, Errno> {
+    // SAFETY: plain calls on a zeroed set; the descriptor made is nobody else's.
+    unsafe {
+        let mut ends = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigaddset(&raw mut ends, libc::SIGCHLD);
+        let fd = libc::signalfd(-1, &raw const ends, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Takes what a signalfd holds: one record at most, since equal signals that wait are one.
+fn take_signals(signals: &OwnedFd) {
+    let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
+    // Nothing there is fine.
+    let _ = rustix::io::read(signals.as_fd(), &mut record);
+}

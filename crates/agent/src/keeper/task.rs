@@ -1,0 +1,277 @@
+//! The one task there is at a time: its pipes, its children's ends, what it used.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use executr_agent_protocol::v1::{self, StartPhase, StartTask, from_agent};
+use prost::bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::time::Timespec;
+
+use super::Fault;
+use super::control::Control;
+use super::ending::Ending;
+use crate::cgroup::{Limiter, TaskGroup};
+use crate::directory;
+use crate::spawn::{SpawnError, Spawner};
+
+/// Bytes taken from a pipe at once.
+const READ: usize = 64 * 1024;
+
+/// A task that has written this much gets larger pipes: fewer switches between it and us.
+const CHATTY: u64 = 256 * 1024;
+
+/// Bytes a larger pipe holds; what an unprivileged user may ask for, by default.
+const LARGE_PIPE: usize = 1024 * 1024;
+
+/// A running task.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) id: u64,
+    /// Process id of its first process.
+    pub(super) main: i32,
+    /// How the first process ended, as `wait4` tells.
+    main_status: Option<i32>,
+    /// `wait4` said that no child is left. Nothing of the tree can come back.
+    pub(super) alone: bool,
+    pub(super) ending: Ending,
+    pub(super) group: Option<TaskGroup>,
+    pipes: [Pipe; 2],
+    /// The writing ends, kept open to the end: so the pipes don't report their end when the first process
+    /// exits, and one wake, for the exit, is all a silent job costs.
+    _writers: [OwnedFd; 2],
+    usage: v1::Usage,
+    /// What to remove at the end.
+    directory: Option<PathBuf>,
+}
+
+/// The reading end of one output stream.
+#[derive(Debug)]
+struct Pipe {
+    stream: v1::Stream,
+    end: OwnedFd,
+    /// Bytes read so far.
+    offset: u64,
+    large: bool,
+}
+
+impl Task {
+    /// Starts a task. On failure nothing of it is left, as far as it was asked to be removed.
+    pub(super) fn start(
+        request: &StartTask,
+        spawner: &mut Spawner,
+        limiter: &Limiter,
+    ) -> Result<Self, Box<v1::StartFailed>> {
+        let directory = Path::new(std::ffi::OsStr::from_bytes(&request.directory));
+        let failed = |error: SpawnError, made: bool| {
+            Box::new(v1::StartFailed {
+                task_id: request.task_id,
+                phase: error.phase.into(),
+                failure: Some(error.failure),
+                removal_failure: (made && request.remove_directory)
+                    .then(|| directory::remove(directory).err().map(|error| (&error).into()))
+                    .flatten(),
+            })
+        };
+        if request.create_directory {
+            directory::create(directory).map_err(|error| {
+                // What stands in its place isn't ours to remove.
+                failed(SpawnError { phase: StartPhase::Directory, failure: (&error).into() }, false)
+            })?;
+        }
+        Self::start_in(directory, request, spawner, limiter).map_err(|error| failed(error, true))
+    }
+
+    fn start_in(
+        directory: &Path,
+        request: &StartTask,
+        spawner: &mut Spawner,
+        limiter: &Limiter,
+    ) -> Result<Self, SpawnError> {
+        for file in &request.files {
+            let path = directory.join(std::ffi::OsStr::from_bytes(&file.path));
+            directory::write_file(&path, &file.content, file.mode)
+                .map_err(|error| SpawnError { phase: StartPhase::File, failure: (&error).into() })?;
+        }
+        let unlimited = v1::Limits::default();
+        let limits =
+            |error: crate::cgroup::LimitError| SpawnError { phase: StartPhase::Limits, failure: (&error).into() };
+        let group = limiter.group(request.limits.as_ref().unwrap_or(&unlimited)).map_err(limits)?;
+        let joins = match &group {
+            Some(group) => group.joins().map_err(limits)?,
+            None => Vec::new(),
+        };
+        let (stdout, stdout_writer) = pipe()?;
+        let (stderr, stderr_writer) = pipe()?;
+        let main = spawner.spawn(request, stdout_writer.as_fd(), stderr_writer.as_fd(), &joins)?;
+        Ok(Self {
+            id: request.task_id,
+            main,
+            main_status: None,
+            alone: false,
+            ending: Ending::Not,
+            group,
+            pipes: [Pipe::new(v1::Stream::Stdout, stdout), Pipe::new(v1::Stream::Stderr, stderr)],
+            _writers: [stdout_writer, stderr_writer],
+            usage: v1::Usage::default(),
+            directory: request.remove_directory.then(|| directory.to_owned()),
+        })
+    }
+
+    /// The reading ends, to be polled.
+    pub(super) fn pipe_fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.pipes[0].end.as_fd(), self.pipes[1].end.as_fd()]
+    }
+
+    /// Whether the first process has been waited for: its number may be anybody's by now.
+    pub(super) fn main_is_gone(&self) -> bool {
+        self.main_status.is_some()
+    }
+
+    /// Waits for all children that have ended, without waiting for those that haven't.
+    pub(super) fn reap(&mut self) -> Result<(), Fault> {
+        loop {
+            let mut status = 0;
+            let mut used = MaybeUninit::<libc::rusage>::zeroed();
+            // SAFETY: both places are ours and valid.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, used.as_mut_ptr()) };
+            match pid {
+                0 => return Ok(()),
+                -1 => match Errno::from_io_error(&std::io::Error::last_os_error()) {
+                    Some(Errno::CHILD) => {
+                        self.alone = true;
+                        return Ok(());
+                    }
+                    Some(Errno::INTR) => {}
+                    other => {
+                        return Err(Fault::system("children can't be waited for")(other.unwrap_or(Errno::INVAL)));
+                    }
+                },
+                pid => {
+                    // SAFETY: zeroed at first, filled by the kernel now.
+                    self.count(&unsafe { used.assume_init() });
+                    if pid == self.main {
+                        self.main_status = Some(status);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds what a child used: together with what its own children used that it waited for itself, so that all
+    /// that is ever waited for here is the whole tree.
+    fn count(&mut self, used: &libc::rusage) {
+        let micros = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0);
+        self.usage.user_us += micros(used.ru_utime);
+        self.usage.system_us += micros(used.ru_stime);
+        let peak = u64::try_from(used.ru_maxrss).unwrap_or(0) * 1024;
+        self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(peak);
+    }
+
+    /// Reads once from one of the pipes, which must have something.
+    pub(super) fn read(&mut self, pipe: usize, room: &mut BytesMut, control: &mut Control) -> Result<(), Fault> {
+        let pipe = &mut self.pipes[pipe];
+        room.reserve(READ);
+        let read = {
+            let spare = &mut room.spare_capacity_mut()[..READ];
+            match rustix::io::read(&pipe.end, spare) {
+                Ok((read, _)) => read.len(),
+                Err(Errno::INTR | Errno::AGAIN) => 0,
+                Err(error) => return Err(Fault::system("output can't be read")(error)),
+            }
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        // SAFETY: the kernel has filled that many bytes of the spare capacity.
+        unsafe { room.set_len(room.len() + read) };
+        let data = room.split().freeze();
+        control.queue(from_agent::Message::Output(v1::Output {
+            task_id: self.id,
+            stream: pipe.stream.into(),
+            offset: pipe.offset,
+            data,
+        }))?;
+        pipe.offset += read as u64;
+        if pipe.offset > CHATTY && !pipe.large {
+            pipe.large = true;
+            // Refused where the user has many such pipes; then it goes on with small ones.
+            let _ = fcntl_setpipe_size(&pipe.end, LARGE_PIPE);
+        }
+        Ok(())
+    }
+
+    /// Reads what is left once nothing writes any more, for as long as the driver takes it; whether that was all.
+    pub(super) fn drain(&mut self, room: &mut BytesMut, control: &mut Control) -> Result<bool, Fault> {
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            control.flush_due()?;
+            if control.is_full() {
+                return Ok(false);
+            }
+            let [stdout, stderr] = self.pipe_fds();
+            let mut fds =
+                [PollFd::from_borrowed_fd(stdout, PollFlags::IN), PollFd::from_borrowed_fd(stderr, PollFlags::IN)];
+            match poll(&mut fds, Some(&NOW)) {
+                Ok(0) => return Ok(true),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(Fault::system("output can't be polled")(error)),
+            }
+            let ready = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+            for (pipe, ready) in ready.into_iter().enumerate() {
+                if ready {
+                    self.read(pipe, room, control)?;
+                }
+            }
+        }
+    }
+
+    /// Sums up, removes the directory, and says how it ended.
+    pub(super) fn finish(mut self) -> v1::Ended {
+        self.usage.set_peak_memory_source(v1::PeakMemorySource::LargestProcess);
+        let mut oom_killed = false;
+        if let Some(group) = self.group.take() {
+            if let Some(peak) = group.peak_memory() {
+                self.usage.peak_memory_bytes = peak;
+                self.usage.set_peak_memory_source(v1::PeakMemorySource::Cgroup);
+            }
+            oom_killed = group.oom_killed();
+        }
+        let status = self.main_status.unwrap_or(libc::SIGKILL);
+        let outcome = if libc::WIFSIGNALED(status) {
+            v1::ended::Outcome::Signal(libc::WTERMSIG(status))
+        } else {
+            v1::ended::Outcome::ExitCode(libc::WEXITSTATUS(status))
+        };
+        let removal = self.directory.as_deref().map_or(Ok(()), directory::remove);
+        v1::Ended {
+            task_id: self.id,
+            outcome: Some(outcome),
+            usage: Some(self.usage),
+            oom_killed,
+            removal_failure: removal.err().map(|error| (&error).into()),
+        }
+    }
+}
+
+impl Pipe {
+    fn new(stream: v1::Stream, end: OwnedFd) -> Self {
+        Self { stream, end, offset: 0, large: false }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| SpawnError {
+        phase: StartPhase::Pipes,
+        failure: v1::Failure {
+            errno: errno.raw_os_error(),
+            message: format!("no pipe for output could be made: {errno}; raise the limit on open files"),
+            ..Default::default()
+        },
+    })
+}
