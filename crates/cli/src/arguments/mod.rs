@@ -1,0 +1,117 @@
+//! What can be said on the command line: one file per group of commands, each a picture of its `--help`.
+//!
+//! Only types, defaults and words live here. A flag wins over its variable, the variable over the default; clap does
+//! that. What a command does is in [`crate::commands`].
+
+mod admin;
+mod connection;
+mod job;
+mod jobs;
+mod logging;
+mod values;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use admin::{CompletionsArgs, ExecutorsArgs, StatsArgs, TokenArgs, TokenCommand, TokenPlaceArgs};
+pub(crate) use connection::{ConnectionArgs, CredentialArgs, TokenSource};
+pub(crate) use job::SubmitArgs;
+pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
+pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
+pub(crate) use values::OutputForm;
+
+/// Runs jobs: at once on this machine, or from a durable queue on many.
+#[derive(Debug, Parser)]
+#[command(
+    name = "executr",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:
+  executr run -- make test             run a job here, with no server
+  executr up                           a server and an executor in one process
+  executr submit --wait -- ./report    submit a job and wait for its end
+  executr list                         what there is
+
+Exit codes are listed in docs/cli.md. Every command has examples: executr COMMAND --help"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) logging: LoggingArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Submit(Box<SubmitArgs>),
+    List(ListArgs),
+    Status(StatusArgs),
+    Logs(LogsArgs),
+    Cancel(CancelArgs),
+    Wait(WaitArgs),
+    Stats(StatsArgs),
+    Executors(ExecutorsArgs),
+    Token(TokenArgs),
+    Completions(CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  executr "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_jobs_own_flags_are_not_ours() {
+        let Command::Submit(submit) = parse("executr submit --wait ./program -- -r").expect("a job").command else {
+            panic!("not a submission");
+        };
+        assert_eq!(submit.command, ["./program", "-r"]);
+        assert!(submit.wait);
+    }
+
+    #[test]
+    fn the_originals_commands_are_understood() {
+        for line in [
+            "executr submit --server-url http://h --binary-url https://h/b --type t --priority background --args in --args out \
+             --env A=b --output json",
+            "executr status 01890a5d-ac96-774b-bcce-b302099a8057 --output json",
+            "executr cancel 01890a5d-ac96-774b-bcce-b302099a8057 --output table",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        for (line, told) in [
+            ("executr status 17", "`executr list` shows them"),
+            ("executr submit --env A -- true", "NAME=VALUE"),
+            ("executr submit --priority urgent -- true", "foreground, background or best_effort"),
+            ("executr submit --timeout soon -- true", "300ms"),
+            ("executr list --log-format xml", "json, text"),
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains(told), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Values that are more than a word: how they are written and what is said when they are written wrongly.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use executr_spec::JobId;
+
+/// How a command shows what it has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputForm {
+    /// For people: aligned, shortened, with relative times
+    Table,
+    /// For programs: the API's objects
+    Json,
+}
+
+/// `NAME=VALUE`; the value may hold further `=`, or nothing.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// A job's id, as `executr submit` and `executr list` print it.
+pub(crate) fn job_id(text: &str) -> Result<JobId, String> {
+    text.parse().map_err(|_| "this is not a job's id; `executr list` shows them".to_owned())
+}
+
+/// A path, with `~/` standing for the home directory as in the shell, which doesn't see the value of a variable.
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("give a path".to_owned());
+    }
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => Ok(home.join(rest)),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variables_value_may_hold_anything() {
+        assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
+        assert!(pair("=b").is_err() && pair("A").is_err());
+    }
+}
