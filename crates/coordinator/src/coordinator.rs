@@ -2,19 +2,33 @@
 
 use std::sync::Arc;
 
-use executr_api::{ApiError, ErrorCode, Fence, TokenView};
+use executr_api::{ApiError, Fence, JobStatus, StatsView, TokenView};
 use executr_spec::{Digest, JobId, Tenant};
 use executr_store::{Store, StoreCounters};
+use tokio::task::JoinHandle;
 
 use crate::client::TenantClient;
+use crate::core::Core;
 use crate::observer::Observer;
 use crate::options::Options;
+use crate::{fleet, neighbours, refusal, retention, sweep};
 
 /// The coordinator. Clones are the same one; the last that goes ends its background work.
 #[derive(Clone)]
 pub struct Coordinator {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) options: Arc<Options>,
+    core: Arc<Core>,
+    _background: Arc<Background>,
+}
+
+/// Tasks that end with it.
+struct Background(Vec<JoinHandle<()>>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// What is true just now, for metrics.
@@ -31,22 +45,31 @@ pub struct Gauges {
 }
 
 impl Coordinator {
-    /// Begins to serve `store`.
+    /// Begins to serve `store`. Needs a running Tokio runtime.
     ///
     /// # Errors
     /// `Unavailable` when the store doesn't answer.
-    pub async fn start(
-        store: Arc<dyn Store>,
-        options: Options,
-        _observer: Arc<dyn Observer>,
-    ) -> Result<Self, ApiError> {
-        Ok(Self { store, options: Arc::new(options) })
+    pub async fn start(store: Arc<dyn Store>, options: Options, observer: Arc<dyn Observer>) -> Result<Self, ApiError> {
+        let signals = store.subscribe();
+        let core = Arc::new(Core::new(store, options, observer).await.map_err(refusal::store)?);
+        let background = Background(vec![
+            tokio::spawn(sweep::sweep(Arc::clone(&core))),
+            tokio::spawn(neighbours::listen(Arc::clone(&core), signals)),
+            tokio::spawn(neighbours::look_now_and_then(Arc::clone(&core))),
+            tokio::spawn(fleet::keep(Arc::clone(&core))),
+            tokio::spawn(retention::clean(Arc::clone(&core))),
+        ]);
+        Ok(Self { core, _background: Arc::new(background) })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// What its operator set.
     #[must_use]
     pub fn options(&self) -> &Options {
-        &self.options
+        &self.core.options
     }
 
     /// The calls of users, on behalf of `tenant`.
@@ -60,24 +83,25 @@ impl Coordinator {
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn authenticate(&self, _secret: &str) -> Result<Option<TokenView>, ApiError> {
-        Err(missing())
+    pub async fn authenticate(&self, secret: &str) -> Result<Option<TokenView>, ApiError> {
+        self.core.authenticate(secret).await
     }
 
-    /// Whether any access token exists, valid or expired.
+    /// Whether any access token exists, valid or expired. What another coordinator made is seen within 5 s.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn has_tokens(&self) -> Result<bool, ApiError> {
-        Err(missing())
+        self.core.has_tokens().await
     }
 
-    /// The lease that a job's own token (`executr-job-…`) stands for, while it is held.
+    /// The lease that a job's own token (`executr-job-…`) stands for, while it is held; at most 5 s longer when it ends
+    /// at another coordinator.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn job_token(&self, _token: &str) -> Result<Option<Fence>, ApiError> {
-        Err(missing())
+    pub async fn job_token(&self, token: &str) -> Result<Option<Fence>, ApiError> {
+        self.core.job_token(token).await
     }
 
     /// The lease, when `token` is the own token of this job.
@@ -92,8 +116,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn blob_size(&self, _digest: Digest) -> Result<Option<u64>, ApiError> {
-        Err(missing())
+    pub async fn blob_size(&self, digest: Digest) -> Result<Option<u64>, ApiError> {
+        self.core.blob_size(digest).await
     }
 
     /// Whether it can do its work: the store answers and it is not stopping.
@@ -101,7 +125,8 @@ impl Coordinator {
     /// # Errors
     /// `Unavailable`, saying why not.
     pub async fn health(&self) -> Result<(), ApiError> {
-        Err(missing())
+        self.core.refuse_when_stopping()?;
+        self.core.store.ping().await.map_err(refusal::store)
     }
 
     /// What is true just now, for metrics.
@@ -109,13 +134,27 @@ impl Coordinator {
     /// # Errors
     /// `Unavailable`.
     pub async fn gauges(&self) -> Result<Gauges, ApiError> {
-        Err(missing())
+        let stats = self.core.stats().await?;
+        Ok(Gauges {
+            jobs_in_queue: stats.jobs_by_status.get(JobStatus::Pending.as_str()).copied().unwrap_or_default(),
+            active_executors: stats.active_executors,
+            cache_bytes: self.core.connected().iter().map(|seen| seen.cache_bytes).sum(),
+            store: self.core.store.counters(),
+        })
     }
 
     /// Stops: held exchanges are answered with nothing, later ones refused, what is only in memory is written.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.core.stop();
+        // What fails was logged; there is nobody left to tell.
+        let _ = self.core.exchange_presence().await;
+    }
 }
 
-pub(crate) fn missing() -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, "the coordinator can't do this yet")
+impl Core {
+    pub(crate) async fn stats(&self) -> Result<StatsView, ApiError> {
+        let mut stats = self.store.stats().await.map_err(refusal::store)?;
+        stats.active_executors = self.active_workers().await?;
+        Ok(stats)
+    }
 }

@@ -6,11 +6,35 @@
 //!
 //! What may not live here: HTTP, a database, the running of jobs.
 
+mod bell;
+mod blobs;
+mod cancel;
 mod client;
+mod clock;
 mod coordinator;
+mod core;
+mod draw;
+mod exchange;
+mod fleet;
+mod flight;
+mod gather;
+mod job_token;
+mod lock;
+mod neighbours;
 mod observer;
 mod options;
 mod original;
+mod output;
+mod ready;
+mod refusal;
+mod retention;
+mod sessions;
+mod submission;
+mod sweep;
+mod tokens;
+mod view;
+mod waiting_for;
+mod watches;
 mod worker_api;
 
 pub use client::TenantClient;

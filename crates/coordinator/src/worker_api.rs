@@ -5,20 +5,21 @@ use executr_api::output::OutputChunk;
 use executr_api::{ApiError, ByteStream, Fence, Orders, Report, WorkerApi};
 use executr_spec::Digest;
 
-use crate::coordinator::{Coordinator, missing};
+use crate::coordinator::Coordinator;
+use crate::exchange;
 
 /// Tokens are not looked at here: whoever calls in the same process is trusted, and the server has checked.
 #[async_trait]
 impl WorkerApi for Coordinator {
-    async fn exchange(&self, _report: Report) -> Result<Orders, ApiError> {
-        Err(missing())
+    async fn exchange(&self, report: Report) -> Result<Orders, ApiError> {
+        exchange::exchange(self.core(), report).await
     }
 
-    async fn append_output(&self, _fence: &Fence, _token: &str, _chunk: OutputChunk) -> Result<u64, ApiError> {
-        Err(missing())
+    async fn append_output(&self, fence: &Fence, _token: &str, chunk: OutputChunk) -> Result<u64, ApiError> {
+        self.core().append_output(fence, chunk).await
     }
 
-    async fn blob(&self, _digest: Digest, _offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
-        Err(missing())
+    async fn blob(&self, digest: Digest, offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
+        self.core().blob(digest, offset).await
     }
 }

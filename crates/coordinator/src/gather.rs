@@ -1,0 +1,112 @@
+//! Natural batching: what arrives while a batch is in the store goes as the next batch. No timers.
+
+use std::collections::VecDeque;
+
+use crate::lock::Lock;
+
+/// Things that wait for the flight before them to land.
+#[derive(Debug)]
+pub(crate) struct Gather<T>(Lock<State<T>>);
+
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<T>,
+    flying: bool,
+}
+
+/// Whoever holds it flies batch after batch. Dropped early (by a panic) it lets what waits go, whose askers then see
+/// their answer's sender gone, and the next push starts anew.
+#[derive(Debug)]
+pub(crate) struct Pilot<'a, T>(&'a Gather<T>);
+
+impl<T> Gather<T> {
+    pub(crate) fn new() -> Self {
+        Self(Lock::new(State { waiting: VecDeque::new(), flying: false }))
+    }
+
+    /// Adds one thing. True when nobody flies: then the caller has to start somebody who calls [`board`](Self::board).
+    pub(crate) fn push(&self, thing: T) -> bool {
+        let mut state = self.0.hold();
+        state.waiting.push_back(thing);
+        !std::mem::replace(&mut state.flying, true)
+    }
+
+    /// Becomes the one who flies.
+    pub(crate) fn board(&self) -> Pilot<'_, T> {
+        Pilot(self)
+    }
+}
+
+impl<T> Pilot<'_, T> {
+    /// The next batch: as many things as weigh `most` together, at least one. `None` ends the flights.
+    pub(crate) fn next(&mut self, most: usize, weight: impl Fn(&T) -> usize) -> Option<Vec<T>> {
+        let mut state = self.0.0.hold();
+        let mut batch = Vec::new();
+        let mut sum = 0;
+        while let Some(thing) = state.waiting.front() {
+            sum += weight(thing);
+            if sum > most && !batch.is_empty() {
+                break;
+            }
+            batch.extend(state.waiting.pop_front());
+        }
+        if batch.is_empty() {
+            state.flying = false;
+            return None;
+        }
+        Some(batch)
+    }
+}
+
+impl<T> Drop for Pilot<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.0.0.hold();
+        // After a regular end somebody else may fly by now.
+        if std::thread::panicking() {
+            state.flying = false;
+            state.waiting.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_push_starts_a_flight_and_the_rest_gathers() {
+        let gather = Gather::new();
+        assert!(gather.push(1));
+        assert!(!gather.push(2));
+        let mut pilot = gather.board();
+        assert_eq!(pilot.next(10, |_| 1), Some(vec![1, 2]));
+        assert!(!gather.push(3));
+        assert_eq!(pilot.next(10, |_| 1), Some(vec![3]));
+        assert_eq!(pilot.next(10, |_| 1), None);
+        assert!(gather.push(4));
+    }
+
+    #[test]
+    fn a_batch_ends_where_it_would_get_too_heavy_and_is_never_empty() {
+        let gather = Gather::new();
+        for weight in [20, 4, 4, 4] {
+            gather.push(weight);
+        }
+        let mut pilot = gather.board();
+        assert_eq!(pilot.next(10, |weight| *weight), Some(vec![20]));
+        assert_eq!(pilot.next(10, |weight| *weight), Some(vec![4, 4]));
+        assert_eq!(pilot.next(10, |weight| *weight), Some(vec![4]));
+    }
+
+    #[test]
+    fn a_flight_that_panics_does_not_ground_the_next() {
+        let gather = Gather::new();
+        gather.push(1);
+        let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _pilot = gather.board();
+            panic!("on purpose");
+        }));
+        assert!(crashed.is_err());
+        assert!(gather.push(2), "a new flight is needed");
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a job waits, in words.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use executr_api::{JobState, WorkerHello};
+use executr_spec::{JobSpec, Offers, QueueName, RequirementClass};
+use executr_store::{JobRecord, WorkerRecord};
+
+use crate::core::Core;
+
+/// The workers there are at one moment, to say what of them a job lacks.
+pub(crate) struct WaitingFor {
+    here: Vec<Arc<WorkerHello>>,
+    elsewhere: Arc<Vec<WorkerRecord>>,
+    /// Jobs in a list mostly wait for the same.
+    said: RefCell<HashMap<(QueueName, RequirementClass), String>>,
+}
+
+impl WaitingFor {
+    pub(crate) fn now(core: &Core) -> Self {
+        Self {
+            here: core.connected().into_iter().map(|seen| seen.hello).collect(),
+            elsewhere: core.fleet.elsewhere(),
+            said: RefCell::default(),
+        }
+    }
+
+    /// Why this job waits; `None` when it doesn't.
+    pub(crate) fn words(&self, record: &JobRecord, spec: &JobSpec) -> Option<String> {
+        match record.state {
+            JobState::Scheduled => {
+                let due = record.due_at.map_or_else(|| "its time".to_owned(), |due| due.to_string());
+                Some(if record.failures > 0 {
+                    format!("its next attempt at {due}, after a failure")
+                } else {
+                    format!("its start at {due}")
+                })
+            }
+            JobState::Blocked => {
+                let (key, limit) = spec.concurrency().unwrap_or(("", 1));
+                Some(format!("another job with the concurrency key `{key}` to end (limit {limit})"))
+            }
+            JobState::Ready => {
+                let key = (record.queue.clone(), record.class.clone());
+                Some(
+                    self.said
+                        .borrow_mut()
+                        .entry(key)
+                        .or_insert_with_key(|(queue, class)| self.worker(queue, class))
+                        .clone(),
+                )
+            }
+            JobState::Running if record.reclaimable => {
+                Some("its worker, not heard of for a lease, or any other that takes it over".to_owned())
+            }
+            JobState::Running | JobState::Cancelling | JobState::Completed | JobState::Failed | JobState::Cancelled => {
+                None
+            }
+        }
+    }
+
+    fn worker(&self, queue: &QueueName, class: &RequirementClass) -> String {
+        let here = self.here.iter().map(|hello| (&hello.queues, &hello.offers));
+        let elsewhere = self.elsewhere.iter().map(|record| (&record.queues, &record.offers));
+        let serving: Vec<&Offers> = here
+            .chain(elsewhere)
+            .filter(|(queues, _)| queues.iter().any(|weight| weight.queue == *queue))
+            .map(|(_, offers)| offers)
+            .collect();
+        if serving.is_empty() {
+            return format!("an executor that serves the queue `{queue}`; none is there");
+        }
+        let requirements = class.requirements();
+        let nearest =
+            serving.iter().map(|offers| requirements.lacking(offers)).min_by_key(Vec::len).unwrap_or_default();
+        if nearest.is_empty() {
+            "a free slot".to_owned()
+        } else {
+            let lacking: BTreeSet<String> = nearest.into_iter().collect();
+            let lacking: Vec<String> = lacking.into_iter().collect();
+            format!("an executor with {}; none of those that serve the queue `{queue}` has it", lacking.join(", "))
+        }
+    }
+}

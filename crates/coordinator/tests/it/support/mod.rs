@@ -1,0 +1,222 @@
+//! A coordinator with its store, and a worker that is moved by hand.
+
+mod probe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use executr_api::output::{OutputChunk, RecordWriter, Stream};
+use executr_api::{
+    ApiError, AttemptResult, Client, Fence, JobView, Orders, Outcome, QueueWeight, Report, Submission, Verdict,
+    Version, WorkerApi, WorkerCounters, WorkerHello,
+};
+use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
+use executr_spec::{ExecutorKind, JobId, Offers, Tenant, Timestamp, WorkerId};
+use executr_store::Clock;
+use executr_store::model::ModelStore;
+use tokio::time::Instant;
+
+pub(crate) use probe::{Probe, Probed};
+
+/// The lease of all tests.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+
+/// The store's clock goes with the runtime's, which tests pause.
+#[derive(Debug)]
+struct RuntimeClock(Instant);
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_767_225_600_000_000).plus(self.0.elapsed())
+    }
+}
+
+/// A store in memory, watched.
+pub(crate) fn store() -> Arc<Probe> {
+    Arc::new(Probe::new(ModelStore::new(Arc::new(RuntimeClock(Instant::now())))))
+}
+
+pub(crate) fn options() -> Options {
+    Options { lease: LEASE, seed: Some(1), ..Options::default() }
+}
+
+pub(crate) async fn start(store: &Arc<Probe>) -> Coordinator {
+    Coordinator::start(Arc::clone(store) as Arc<_>, options(), Arc::new(Unobserved)).await.unwrap()
+}
+
+pub(crate) fn client(coordinator: &Coordinator) -> TenantClient {
+    coordinator.client(Tenant::default())
+}
+
+pub(crate) fn job(text: &str) -> Submission {
+    serde_json::from_str(text).unwrap()
+}
+
+/// A job that only asks to be run.
+pub(crate) fn plain() -> Submission {
+    job(r#"{"steps":[{"argv":["true"]}]}"#)
+}
+
+pub(crate) async fn submit(coordinator: &Coordinator, text: &str) -> JobView {
+    client(coordinator).submit(job(text)).await.unwrap()
+}
+
+pub(crate) async fn submit_plain(coordinator: &Coordinator, count: usize) -> Vec<JobId> {
+    let jobs = client(coordinator).submit_bulk(vec![plain(); count]).await.unwrap();
+    jobs.into_iter().map(|job| job.id).collect()
+}
+
+pub(crate) fn offers() -> Offers {
+    Offers { executors: [ExecutorKind::Local].into(), ..Offers::default() }
+}
+
+/// A worker as a coordinator sees one.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) hello: WorkerHello,
+    pub(crate) sequence: u64,
+    pub(crate) held: Vec<Fence>,
+    pub(crate) finished: Vec<AttemptResult>,
+    pub(crate) returned: Vec<Fence>,
+    pub(crate) draining: bool,
+    pub(crate) wait: Duration,
+}
+
+impl Worker {
+    pub(crate) fn new(id: &str, slots: u32) -> Self {
+        Self {
+            hello: WorkerHello {
+                id: WorkerId(id.to_owned()),
+                name: id.to_owned(),
+                ip: None,
+                version: Version::current(),
+                slots,
+                queues: vec![QueueWeight { queue: "default".parse().unwrap(), weight: 1 }],
+                offers: offers(),
+            },
+            sequence: 0,
+            held: Vec::new(),
+            finished: Vec::new(),
+            returned: Vec::new(),
+            draining: false,
+            wait: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    pub(crate) fn serving(mut self, queues: &[(&str, u32)]) -> Self {
+        self.hello.queues = queues
+            .iter()
+            .map(|(queue, weight)| QueueWeight { queue: queue.parse().unwrap(), weight: *weight })
+            .collect();
+        self
+    }
+
+    pub(crate) fn report(&mut self) -> Report {
+        self.sequence += 1;
+        Report {
+            worker: self.hello.clone(),
+            sequence: self.sequence,
+            held: self.held.clone(),
+            finished: self.finished.clone(),
+            returned: self.returned.clone(),
+            draining: self.draining,
+            wait_ms: self.wait.as_millis() as u64,
+            counters: WorkerCounters::default(),
+        }
+    }
+
+    /// One exchange whose answer is lost.
+    pub(crate) async fn exchange_unheard(&mut self, coordinator: &Coordinator) -> Orders {
+        coordinator.exchange(self.report()).await.unwrap()
+    }
+
+    /// One exchange, and does what it is told.
+    pub(crate) async fn exchange(&mut self, coordinator: &Coordinator) -> Orders {
+        let orders = self.exchange_unheard(coordinator).await;
+        self.follow(&orders);
+        orders
+    }
+
+    pub(crate) fn follow(&mut self, orders: &Orders) {
+        for verdict in &orders.verdicts {
+            self.finished.retain(|result| result.fence != verdict.fence);
+            self.returned.retain(|fence| *fence != verdict.fence);
+        }
+        self.held.retain(|fence| !orders.releases.contains(fence));
+        for lease in &orders.leases {
+            let known = self.held.contains(&lease.fence)
+                || self.finished.iter().any(|result| result.fence == lease.fence)
+                || self.returned.contains(&lease.fence);
+            if !known {
+                self.held.push(lease.fence);
+            }
+        }
+    }
+
+    /// Ends an attempt it holds; the next exchange tells.
+    pub(crate) fn end(&mut self, fence: Fence, outcome: Outcome) {
+        assert!(self.held.contains(&fence), "{fence} is not held");
+        self.held.retain(|held| *held != fence);
+        self.finished.push(result(fence, outcome));
+    }
+
+    /// Ends all it holds well.
+    pub(crate) fn end_all(&mut self) {
+        for fence in self.held.clone() {
+            self.end(fence, Outcome::Succeeded);
+        }
+    }
+}
+
+pub(crate) fn result(fence: Fence, outcome: Outcome) -> AttemptResult {
+    AttemptResult {
+        fence,
+        outcome,
+        exit_code: Some(i32::from(outcome != Outcome::Succeeded)),
+        error_message: None,
+        retryable: true,
+        usage: None,
+        steps: Vec::new(),
+        output: None,
+        output_bytes: 0,
+        duration_us: 1_000,
+    }
+}
+
+pub(crate) fn fences(orders: &Orders) -> Vec<Fence> {
+    orders.leases.iter().map(|lease| lease.fence).collect()
+}
+
+pub(crate) fn verdicts(orders: &Orders) -> Vec<Verdict> {
+    orders.verdicts.iter().map(|verdict| verdict.verdict).collect()
+}
+
+pub(crate) fn chunk(offset: u64, stream: Stream, bytes: &[u8]) -> OutputChunk {
+    let mut writer = RecordWriter::default();
+    writer.push(stream, bytes);
+    OutputChunk { offset, records: writer.take() }
+}
+
+pub(crate) async fn append(coordinator: &Coordinator, fence: &Fence, offset: u64, text: &str) -> Result<u64, ApiError> {
+    coordinator.append_output(fence, "", chunk(offset, Stream::Stdout, text.as_bytes())).await
+}
+
+/// Lets everything run that can run without time passing.
+pub(crate) async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Opens an exchange and lets it come to rest.
+pub(crate) async fn open(coordinator: &Coordinator, worker: &mut Worker) -> tokio::task::JoinHandle<Orders> {
+    let (coordinator, report) = (coordinator.clone(), worker.report());
+    let open = tokio::spawn(async move { coordinator.exchange(report).await.unwrap() });
+    settle().await;
+    open
+}
