@@ -1,0 +1,16 @@
+//! The server as its clients meet it: over sockets, with the coordinator on a store in memory.
+
+#![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
+
+mod access;
+mod blobs;
+mod bounds;
+mod errors;
+mod garbage;
+mod metrics;
+mod original;
+mod output;
+mod running;
+mod stopping;
+mod tls;
+mod waiting;
