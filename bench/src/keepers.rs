@@ -101,3 +101,46 @@ async fn run_true(keeper: &mut Keeper, directory: &Path) -> Result<(), KeepersEr
     }
     Ok(())
 }
+
+/// Mean time from ending a `sleep` to knowing that its tree is gone, over `count` of them.
+///
+/// # Errors
+/// When a keeper or a task fails.
+pub async fn measure_end(count: u32, program: PathBuf, args: Vec<OsString>) -> Result<Duration, KeepersError> {
+    let mut keeper = Keeper::spawn(KeeperOptions { program, args, cgroups: Cgroups::default() }).await?;
+    let mut total = Duration::ZERO;
+    for _ in 0..count {
+        let argv = vec!["/bin/sleep".into(), "1000".into()];
+        let mut task = keeper.start(StartTask { argv, directory: "/".into(), ..Default::default() }).await?;
+        let Some(Event::Started { .. }) = task.next().await? else { continue };
+        let begun = Instant::now();
+        task.end(Duration::ZERO).await?;
+        while task.next().await?.is_some() {}
+        total += begun.elapsed();
+    }
+    keeper.close().await?;
+    Ok(total / count.max(1))
+}
+
+/// Bytes of output per second that come through a keeper, read and dropped.
+///
+/// # Errors
+/// When a keeper or a task fails.
+pub async fn measure_output(bytes: u64, program: PathBuf, args: Vec<OsString>) -> Result<f64, KeepersError> {
+    let mut keeper = Keeper::spawn(KeeperOptions { program, args, cgroups: Cgroups::default() }).await?;
+    let argv = vec!["/usr/bin/head".into(), "-c".into(), bytes.to_string().into(), "/dev/zero".into()];
+    let begun = Instant::now();
+    let mut task = keeper.start(StartTask { argv, directory: "/".into(), ..Default::default() }).await?;
+    let mut seen = 0;
+    while let Some(event) = task.next().await? {
+        match event {
+            Event::Output { data, .. } => seen += data.len(),
+            Event::Started { .. } | Event::Ended(_) => {}
+            failed @ Event::StartFailed(_) => return Err(KeepersError::Task(failed)),
+        }
+    }
+    let rate = seen as f64 / begun.elapsed().as_secs_f64();
+    drop(task);
+    keeper.close().await?;
+    Ok(rate)
+}

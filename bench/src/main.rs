@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use executr_agent_protocol::driver::Cgroups;
 use executr_bench::{bounds, keepers};
 
+/// Bytes of output in one go.
+const GIBIBYTE: u64 = 1 << 30;
+
 /// Medians are of this many rounds.
 const ROUNDS: usize = 5;
 
@@ -78,6 +81,12 @@ fn print_keepers(count: u32) -> Result<(), Box<dyn Error>> {
     for ((keepers, _, how), ratios) in cases.zip(&mut ratios) {
         println!("{keepers} keepers, {how:<15}  {:>8.3} of B2", median(ratios));
     }
+    let args = || vec!["keeper".into()];
+    let spawn = bounds::sync::measure(200, place.path())?.spawn;
+    let end = runtime.block_on(keepers::measure_end(200, program.clone(), args()))?;
+    println!("ending a sleep             {:>8} µs, {:.2} of B1's spawn", end.as_micros(), end.div_duration_f64(spawn));
+    let output = runtime.block_on(keepers::measure_output(GIBIBYTE, program, args()))?;
+    println!("1 GiB of output            {:>8.0} MB/s", output / 1e6);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub enum Event {
         stream: Stream,
         /// Bytes of this stream before these.
         offset: u64,
-        /// The bytes, never empty.
+        /// The bytes, never empty. They share the buffer they were read into (up to 128 KiB): copy what is to be kept.
         data: Bytes,
     },
     /// No process of it is left, and all output was seen.

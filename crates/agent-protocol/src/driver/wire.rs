@@ -1,13 +1,19 @@
 //! The socket to one agent: whole frames in, whole frames out, each direction with one reused buffer.
 //!
 //! Both directions survive a dropped future: bytes read stay in the buffer, bytes not yet written stay queued.
+//!
+//! The runtime watches for reading only: watched for writing, too, the socket would wake us each time the agent
+//! has taken a message. Writing is watched for the rare moments when the socket is full.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::frame::{self, FrameError};
 use crate::v1::{FromAgent, ToAgent, from_agent, to_agent};
@@ -22,7 +28,7 @@ const SMALL_READ_ROOM: usize = 4 * 1024;
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    socket: UnixStream,
+    socket: AsyncFd<OwnedFd>,
     input: BytesMut,
     /// Bytes the last read brought: much read means much to come.
     last_read: usize,
@@ -33,16 +39,16 @@ pub(super) struct Wire {
 impl Wire {
     /// A connection, and the agent's end of it.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let wire = Self {
-            socket: UnixStream::from_std(ours)?,
+            socket: watch(ours, Interest::READABLE)?,
             input: BytesMut::new(),
             last_read: 0,
             output: Vec::new(),
             written: 0,
         };
-        Ok((wire, theirs.into()))
+        Ok((wire, theirs))
     }
 
     /// Puts a message behind those that wait to be written.
@@ -53,11 +59,12 @@ impl Wire {
     /// Writes as much as fits now; whether that was all.
     pub(super) fn try_flush(&mut self) -> io::Result<bool> {
         while self.written < self.output.len() {
-            match self.socket.try_write(&self.output[self.written..]) {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.socket, &self.output[self.written..], flags) {
                 Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         self.written = 0;
@@ -69,10 +76,17 @@ impl Wire {
 
     /// Writes everything queued. The agent always reads, so this ends.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        while !self.try_flush()? {
-            self.socket.writable().await?;
+        if self.try_flush()? {
+            return Ok(());
         }
-        Ok(())
+        let writable = watch(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
+        loop {
+            let mut guard = writable.writable().await?;
+            if self.try_flush()? {
+                return Ok(());
+            }
+            guard.clear_ready();
+        }
     }
 
     /// The next message; `None` when the agent is gone.
@@ -85,11 +99,33 @@ impl Wire {
             if self.input.capacity() - self.input.len() < room / 2 {
                 self.input.reserve(room);
             }
-            match self.socket.read_buf(&mut self.input).await {
-                Ok(0) => return Ok(None),
-                Ok(read) => self.last_read = read,
+            match self.read().await? {
+                0 => return Ok(None),
+                read => self.last_read = read,
+            }
+        }
+    }
+
+    /// Reads once; 0 at the end.
+    async fn read(&mut self) -> io::Result<usize> {
+        loop {
+            let mut guard = self.socket.readable().await?;
+            let spare: &mut [MaybeUninit<u8>] = self.input.spare_capacity_mut();
+            let room = spare.len();
+            match rustix::net::recv(&self.socket, spare, RecvFlags::DONTWAIT) {
+                Ok((_, read)) => {
+                    // Less than there was room for was all there was: the next read needn't find that out.
+                    if read > 0 && read < room {
+                        guard.clear_ready();
+                    }
+                    // SAFETY: the kernel has filled that many bytes of the spare capacity.
+                    unsafe { self.input.set_len(self.input.len() + read) };
+                    return Ok(read);
+                }
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
                 // An agent that dies with unread words in its socket resets it: gone all the same.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(Errno::CONNRESET) => return Ok(0),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -98,8 +134,15 @@ impl Wire {
     /// Says that nothing more will be said: the agent ends everything and exits.
     pub(super) fn hang_up(&self) {
         // An error means the other side is gone already.
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
+}
+
+fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the AsyncFd owns the descriptor, which so stays open and the same for as long as it is watched; nobody
+    // else is given its number to close or replace.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
+    Ok(watched?)
 }
 
 /// Why nothing could be read.

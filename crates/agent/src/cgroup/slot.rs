@@ -29,6 +29,9 @@ impl SlotGroup {
                 }
                 made => made.ok()?,
             };
+            // Nobody reads the pressure of this group, and keeping it costs every switch between processes a
+            // little. Version 1 and older kernels don't have it.
+            let _ = group.set("cgroup.pressure", "0");
             let slot = Self { group, home: Group::at(home.to_owned()) };
             slot.group.enter().ok().map(|()| slot)
         })

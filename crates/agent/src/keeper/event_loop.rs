@@ -5,7 +5,7 @@
 //! wakes: its start and its end.
 
 use std::ffi::{OsStr, c_int};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -221,7 +221,8 @@ impl Keeper {
         if self.control.is_blocked() {
             awaited |= PollFlags::OUT;
         }
-        let due = [task.due(), self.control.leave_at()].into_iter().flatten().min();
+        let leave_at = self.control.leave_at().filter(|_| !self.closed);
+        let due = [task.due(), leave_at].into_iter().flatten().min();
         let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
 
         let [stdout, stderr] = task.pipe_fds();
@@ -298,18 +299,20 @@ fn timespec(duration: Duration) -> Timespec {
 /// all signals blocked and none ignored (children get an empty mask and the defaults), subreaper of all below.
 pub(super) fn prepare_process(control: OwnedFd) -> Result<OwnedFd, Fault> {
     let system = Fault::system;
-    let control = rustix::io::fcntl_dupfd_cloexec(&control, 3)
-        .inspect(|_| drop(control))
-        .map_err(system("the control socket can't be moved"))?;
+    let moved = above_stdio(&control).map_err(system("the control socket can't be moved"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|null| above_stdio(&null))
         .map_err(system("/dev/null can't be opened"))?;
     rustix::stdio::dup2_stdin(&null).map_err(system("standard input can't be closed"))?;
     rustix::stdio::dup2_stdout(&null).map_err(system("standard output can't be closed"))?;
     if rustix::io::fcntl_getfd(rustix::stdio::stderr()).is_err() {
         rustix::stdio::dup2_stderr(&null).map_err(system("standard error can't be opened"))?;
     }
-    drop(null);
-    keep_from_children(3).map_err(system("inherited descriptors can't be kept from jobs"))?;
+    if control.as_raw_fd() < FIRST_OWN {
+        // Replaced by now: its number is standard input's.
+        let _ = control.into_raw_fd();
+    }
+    keep_from_children(FIRST_OWN).map_err(system("inherited descriptors can't be kept from jobs"))?;
     // Fails only for one that leads a session already.
     let _ = rustix::process::setsid();
     // So that no directory stays in use because keepers were started in it.
@@ -317,11 +320,19 @@ pub(super) fn prepare_process(control: OwnedFd) -> Result<OwnedFd, Fault> {
     reset_signals();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(system("this process can't become a subreaper"))?;
-    Ok(control)
+    Ok(moved)
+}
+
+/// The first descriptor that isn't standard input, output or error.
+const FIRST_OWN: RawFd = 3;
+
+/// Another descriptor for the same, out of the way of those that children get.
+fn above_stdio(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, FIRST_OWN)
 }
 
 /// Marks every descriptor from `first` on to be closed when a program is executed.
-fn keep_from_children(first: u32) -> Result<(), Errno> {
+fn keep_from_children(first: RawFd) -> Result<(), Errno> {
     // SAFETY: marks descriptors, closes none.
     let marked = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked == 0 {
@@ -332,7 +343,7 @@ fn keep_from_children(first: u32) -> Result<(), Errno> {
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        if fd.unsigned_abs() >= first {
+        if fd >= first {
             // SAFETY: borrowed for this call; one that is closed meanwhile is only an error.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
             let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
