@@ -8,6 +8,7 @@
 
 pub mod lifecycle;
 pub mod model;
+pub mod postgres;
 
 mod clock;
 mod contract;

@@ -1,0 +1,175 @@
+//! The connections of a store, and how a unit of work gets through while the database comes and goes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::Config;
+
+use super::fault::Fault;
+use super::options::PostgresOptions;
+use super::output::Days;
+use super::registry::Registry;
+use super::session::Session;
+use super::upkeep::Upkeep;
+use crate::{StoreCounters, StoreError};
+
+/// The first and the longest wait before a new attempt at connecting.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How often transactions that stood in each other's way are repeated.
+const MOST_CONFLICTS: u32 = 20;
+
+/// A unit of work under way.
+pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// A unit of work: begins and commits its own transaction. May be carried out again after a [`Fault`]; the last argument
+/// is true then, because what was done before may have been committed.
+pub(super) type Unit<I, T> = for<'a> fn(&'a Core, &'a mut Session, &'a I, bool) -> Work<'a, T>;
+
+/// What all parts of a store share.
+pub(super) struct Core {
+    pub(super) options: PostgresOptions,
+    pub(super) config: Config,
+    pub(super) registry: Registry,
+    pub(super) upkeep: Upkeep,
+    pub(super) days: Days,
+    room: Semaphore,
+    idle: Mutex<Vec<Session>>,
+    open: AtomicU64,
+    queries: AtomicU64,
+    errors: AtomicU64,
+    query_micros: AtomicU64,
+}
+
+impl Core {
+    pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
+        let config = options.config()?;
+        Ok(Self {
+            room: Semaphore::new(options.connections),
+            options,
+            config,
+            registry: Registry::default(),
+            upkeep: Upkeep::default(),
+            days: Days::default(),
+            idle: Mutex::default(),
+            open: AtomicU64::new(0),
+            queries: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            query_micros: AtomicU64::new(0),
+        })
+    }
+
+    /// What tests add to the database's clock, in microseconds.
+    pub(super) fn clock_offset(&self) -> i64 {
+        self.options.clock_offset.load(Ordering::Relaxed)
+    }
+
+    /// A connection of one's own, opened now if none is idle.
+    async fn check_out(&self) -> Result<CheckedOut<'_>, Fault> {
+        let room = self.room.acquire().await.map_err(|_| Fault::Lost("the store is closed".to_owned()))?;
+        let idle = loop {
+            match self.lock_idle().pop() {
+                Some(session) if session.is_clean() => break Some(session),
+                Some(_) => drop(self.open.fetch_sub(1, Ordering::Relaxed)),
+                None => break None,
+            }
+        };
+        let session = match idle {
+            Some(session) => session,
+            None => {
+                let session = Session::connect(&self.config).await?;
+                self.open.fetch_add(1, Ordering::Relaxed);
+                session
+            }
+        };
+        Ok(CheckedOut { core: self, session: Some(session), _room: room })
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out `unit`, again and again while the database is away, as long as the options allow.
+    pub(super) async fn carry_out<I: Sync, T>(&self, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let answer = self.persist(input, unit, began).await;
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.query_micros.fetch_add(micros, Ordering::Relaxed);
+        answer
+    }
+
+    async fn persist<I: Sync, T>(&self, input: &I, unit: Unit<I, T>, began: Instant) -> Result<T, StoreError> {
+        let mut wait = BACKOFF.0;
+        let mut conflicts = 0;
+        let mut again = false;
+        loop {
+            let fault = match self.try_once(input, unit, &mut again).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::Refused(error) => return Err(error),
+                Fault::Again(told) => {
+                    conflicts += 1;
+                    if conflicts > MOST_CONFLICTS {
+                        return Err(StoreError::Unavailable(told));
+                    }
+                }
+                Fault::Lost(told) => {
+                    if began.elapsed() + wait > self.options.patience {
+                        return Err(StoreError::Unavailable(told));
+                    }
+                    tracing::debug!(error = %told, "the database is away; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    async fn try_once<I: Sync, T>(&self, input: &I, unit: Unit<I, T>, again: &mut bool) -> Result<T, Fault> {
+        let mut session = self.check_out().await?;
+        let answer = unit(self, session.get(), input, *again).await;
+        if let Err(fault) = &answer {
+            *again |= matches!(fault, Fault::Lost(_));
+            session.get().roll_back().await;
+        }
+        answer
+    }
+
+    pub(super) fn counters(&self) -> StoreCounters {
+        StoreCounters {
+            queries: self.queries.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            query_micros: self.query_micros.load(Ordering::Relaxed),
+            connections: self.open.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A connection that goes back when it is dropped, unless a transaction was left open on it.
+struct CheckedOut<'a> {
+    core: &'a Core,
+    session: Option<Session>,
+    _room: SemaphorePermit<'a>,
+}
+
+impl CheckedOut<'_> {
+    fn get(&mut self) -> &mut Session {
+        self.session.as_mut().expect("it is taken only when dropped")
+    }
+}
+
+impl Drop for CheckedOut<'_> {
+    fn drop(&mut self) {
+        match self.session.take() {
+            Some(session) if session.is_clean() => self.core.lock_idle().push(session),
+            _ => drop(self.core.open.fetch_sub(1, Ordering::Relaxed)),
+        }
+    }
+}
