@@ -214,12 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn deeper_than_descriptors_or_path_names_allow() {
+    fn deeper_than_path_names_allow() {
         let temp = tempfile::tempdir().unwrap();
         let job = temp.path().join("job");
         create(&job).unwrap();
         let mut at = open_directory(CWD, &job).unwrap();
-        for _ in 0..3_000 {
+        for _ in 0..300 {
             fs::mkdirat(&at, "some-deep-directory", Mode::RWXU).unwrap();
             write_file_at(&at);
             at = open_directory(&at, "some-deep-directory").unwrap();

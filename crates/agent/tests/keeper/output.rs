@@ -53,7 +53,7 @@ async fn a_slow_reader_holds_the_task_up_and_not_the_keepers_memory() {
         line.trim_end_matches(" kB").parse::<u64>().unwrap()
     };
     let before = resident();
-    let task = rig.sh("head -c 300000000 /dev/zero");
+    let task = rig.sh("head -c 100000000 /dev/zero");
     let mut task = rig.keeper.start(task).await.unwrap();
     let Some(Event::Started { pid }) = within(task.next()).await.unwrap() else { panic!("not started") };
     // Nobody reads now: the writer must come to stand in a write to its full pipe.
@@ -80,7 +80,7 @@ async fn a_slow_reader_holds_the_task_up_and_not_the_keepers_memory() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((length, ended.exit), (300_000_000, Exit::Code(0)));
+    assert_eq!((length, ended.exit), (100_000_000, Exit::Code(0)));
     assert!(resident() < before + 4 * 1024, "{} KiB before, {} KiB after", before, resident());
 }
 
