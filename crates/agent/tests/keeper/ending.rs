@@ -214,10 +214,10 @@ async fn a_successor_ends_what_a_killed_keeper_left() {
 #[tokio::test]
 async fn usage_is_the_whole_trees() {
     let mut rig = Rig::new().await;
-    // The kernel ends each after one second of processor time; one of them is twice forked and in another session.
+    // The kernel ends each after about one second of processor time; one of them is twice forked and in another session.
     let burn = "ulimit -t 1; while :; do :; done";
     let two = rig.run(rig.sh(&format!("(setsid sh -c '{burn}' &) | cat; sh -c '{burn}'"))).await.ended.usage;
-    assert!(two.user + two.system >= Duration::from_millis(1900), "{two:?}");
+    assert!(two.user + two.system >= Duration::from_millis(1500), "more than one alone can use: {two:?}");
     let large = rig.run(rig.sh("head -c 40000000 /dev/zero | tail -c 40000000 | wc -c")).await.ended.usage;
     assert!(large.peak_memory > 40_000_000, "{large:?}");
 }
