@@ -9,6 +9,7 @@
 pub mod lifecycle;
 pub mod model;
 pub mod postgres;
+pub mod sqlite;
 
 mod clock;
 mod contract;

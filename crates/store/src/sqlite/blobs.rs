@@ -1,0 +1,145 @@
+//! Blobs and uploads: files beside the database, named in it.
+//!
+//! `blobs/ab/cdef…` by digest, `uploads/<id>` while they arrive. An upload doesn't outlive the process.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use executr_spec::{Digest, Timestamp};
+use uuid::Uuid;
+
+use super::error::from_file;
+use crate::{BLOB_CHUNK, StoreError};
+
+/// The files, and the uploads that go on.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    blobs: PathBuf,
+    uploads: PathBuf,
+    /// How long each upload is, and when it last grew.
+    going_on: Mutex<HashMap<Uuid, (u64, Timestamp)>>,
+}
+
+impl Blobs {
+    pub(super) fn new(directory: &Path) -> Result<Self, StoreError> {
+        let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
+        if uploads.exists() {
+            std::fs::remove_dir_all(&uploads).map_err(from_file(&uploads))?;
+        }
+        for made in [&blobs, &uploads] {
+            std::fs::create_dir_all(made).map_err(from_file(made))?;
+        }
+        Ok(Self { blobs, uploads, going_on: Mutex::default() })
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        let text = digest.to_string();
+        let (directory, name) = text.split_at(2);
+        self.blobs.join(directory).join(name)
+    }
+
+    fn upload_path(&self, upload: Uuid) -> PathBuf {
+        self.uploads.join(upload.to_string())
+    }
+
+    fn going_on(&self) -> MutexGuard<'_, HashMap<Uuid, (u64, Timestamp)>> {
+        self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts or continues an upload.
+    pub(super) fn append(&self, upload: Uuid, offset: u64, bytes: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        let end = self.going_on().get(&upload).map_or(0, |(end, _)| *end);
+        if offset != 0 && offset != end {
+            return Err(StoreError::UploadGap { end, offset });
+        }
+        let path = self.upload_path(upload);
+        let write = || {
+            let mut file = File::options().write(true).create(true).truncate(offset == 0).open(&path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(bytes)
+        };
+        write().map_err(from_file(&path))?;
+        self.going_on().insert(upload, (offset + bytes.len() as u64, now));
+        Ok(())
+    }
+
+    /// How long an upload is, if there is one.
+    pub(super) fn uploaded(&self, upload: Uuid) -> Option<u64> {
+        self.going_on().get(&upload).map(|(end, _)| *end)
+    }
+
+    /// Makes the upload a blob's file, on disk.
+    pub(super) fn keep(&self, upload: Uuid, digest: Digest) -> Result<(), StoreError> {
+        let (from, to) = (self.upload_path(upload), self.path(digest));
+        let Some(directory) = to.parent() else { return Ok(()) };
+        std::fs::create_dir_all(directory).map_err(from_file(directory))?;
+        let keep = || {
+            // Nothing was ever appended to an empty blob's upload.
+            let file = File::options().write(true).create(true).truncate(false).open(&from)?;
+            file.sync_all()?;
+            std::fs::rename(&from, &to)?;
+            File::open(directory)?.sync_all()?;
+            File::open(&self.blobs)?.sync_all()
+        };
+        keep().map_err(from_file(&from))?;
+        self.going_on().remove(&upload);
+        Ok(())
+    }
+
+    /// Forgets an upload.
+    pub(super) fn drop_upload(&self, upload: Uuid) -> Result<(), StoreError> {
+        if self.going_on().remove(&upload).is_none() {
+            return Ok(());
+        }
+        delete(&self.upload_path(upload))
+    }
+
+    /// Forgets uploads that didn't grow since `before`; returns how many.
+    pub(super) fn drop_uploads(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let old: Vec<Uuid> = {
+            let going_on = self.going_on();
+            going_on.iter().filter(|(_, (_, at))| *at < before).map(|(upload, _)| *upload).collect()
+        };
+        for upload in &old {
+            self.drop_upload(*upload)?;
+        }
+        Ok(old.len() as u64)
+    }
+
+    /// Some of a blob. `None`: there is no such file.
+    pub(super) fn read(&self, digest: Digest, offset: u64) -> Result<Option<Bytes>, StoreError> {
+        let path = self.path(digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(from_file(&path)(error)),
+        };
+        let mut bytes = Vec::new();
+        let mut read = || {
+            let size = file.metadata()?.len();
+            let length = size.saturating_sub(offset).min(BLOB_CHUNK as u64);
+            // At most BLOB_CHUNK.
+            bytes.reserve_exact(length as usize);
+            file.seek(SeekFrom::Start(offset.min(size)))?;
+            (&file).take(length).read_to_end(&mut bytes)
+        };
+        read().map_err(from_file(&path))?;
+        Ok(Some(bytes.into()))
+    }
+
+    /// Deletes a blob's file.
+    pub(super) fn delete(&self, digest: Digest) -> Result<(), StoreError> {
+        delete(&self.path(digest))
+    }
+}
+
+fn delete(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(from_file(path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,26 @@
+//! Where and how the embedded store is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Clock, SystemClock};
+
+/// Settings of the embedded store.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Holds the database, output and blobs; made when it isn't there.
+    pub directory: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes each commit take this much longer: to measure what slow disks do. Zero in earnest.
+    pub sync_delay: Duration,
+}
+
+impl SqliteOptions {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), clock: Arc::new(SystemClock), sync_delay: Duration::ZERO }
+    }
+}

@@ -1,0 +1,289 @@
+//! The one writer: a thread that carries out what gathered while it committed the last time, and commits it together.
+//!
+//! A command is a function on [`Writer`]. It runs in a savepoint, so that one that fails takes nothing of the others with
+//! it, and is answered after the commit.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use executr_api::failpoint;
+use executr_spec::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::checkpoint::Checkpointer;
+use super::error::from_sqlite;
+use super::index::Index;
+use super::lease::Leases;
+use super::output::Logs;
+use crate::{Clock, StoreError};
+
+/// The most commands that one commit takes: bounds how long the first of them waits.
+const MAX_GROUP: usize = 512;
+
+/// What a command is, for the failpoints around its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Submit,
+    Claim,
+    Finish,
+    Renew,
+    Cancel,
+    Sweep,
+    Other,
+}
+
+impl Kind {
+    fn before_commit(self) -> Option<&'static str> {
+        match self {
+            Self::Submit => Some("submit.before-commit"),
+            Self::Claim => Some("claim.before-commit"),
+            Self::Finish => Some("finish.before-commit"),
+            _ => None,
+        }
+    }
+
+    fn after_commit(self) -> Option<&'static str> {
+        match self {
+            Self::Submit => Some("submit.after-commit"),
+            Self::Claim => Some("claim.after-commit"),
+            Self::Finish => Some("finish.after-commit"),
+            Self::Renew => Some("renew.after-commit"),
+            Self::Cancel => Some("cancel.after-commit"),
+            Self::Sweep => Some("sweep.after-commit"),
+            Self::Other => None,
+        }
+    }
+}
+
+/// Told whether the commit succeeded; hands the answer over.
+type Deliver = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+struct Request {
+    kind: Kind,
+    run: Box<dyn FnOnce(&mut Writer) -> Deliver + Send>,
+}
+
+/// What commands act on.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) index: Index,
+    pub(super) leases: Leases,
+    pub(super) logs: Arc<Logs>,
+    pub(super) last_seq: i64,
+    checkpointer: Checkpointer,
+    clock: Arc<dyn Clock>,
+    now: Timestamp,
+    sync_delay: Duration,
+    after_commit: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        checkpointer: Checkpointer,
+        logs: Arc<Logs>,
+        clock: Arc<dyn Clock>,
+        sync_delay: Duration,
+    ) -> Result<Self, StoreError> {
+        let now = clock.now();
+        let mut writer = Self {
+            connection,
+            index: Index::default(),
+            leases: Leases::default(),
+            logs,
+            last_seq: 0,
+            checkpointer,
+            clock,
+            now,
+            sync_delay,
+            after_commit: Vec::new(),
+        };
+        writer.load()?;
+        Ok(writer)
+    }
+
+    /// Brings what is in memory to what the database holds.
+    fn load(&mut self) -> Result<(), StoreError> {
+        self.index = Index::load(&self.connection)?;
+        self.leases = Leases::load(&self.connection)?;
+        self.logs.keep_only(self.leases.fences());
+        self.last_seq = self
+            .connection
+            .query_row("SELECT coalesce(max(seq), 0) FROM job", [], |row| row.get(0))
+            .map_err(from_sqlite)?;
+        Ok(())
+    }
+
+    /// The time of the current command. It never runs backwards.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Lets `effect` happen if and after the command is committed, before it is answered.
+    pub(super) fn after_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
+        self.after_commit.push(Box::new(effect));
+    }
+
+    /// Runs one statement that returns nothing, from the statement cache.
+    pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters)).map_err(from_sqlite)
+    }
+
+    /// Reads at most one row.
+    pub(super) fn find<T>(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(from_sqlite)?;
+        let mut rows = statement.query(parameters).map_err(from_sqlite)?;
+        rows.next().and_then(|row| row.map(read).transpose()).map_err(from_sqlite)
+    }
+
+    fn statement(&self, sql: &'static str) -> Result<(), StoreError> {
+        self.execute(sql, []).map(drop)
+    }
+
+    /// Runs one command in a savepoint. After an error the database and memory are as before.
+    fn run<T>(&mut self, command: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.now = self.now.max(self.clock.now());
+        let effects = self.after_commit.len();
+        self.statement("SAVEPOINT command")?;
+        let result = command(self).and_then(|answer| {
+            self.index.flush(&self.connection)?;
+            self.statement("RELEASE command")?;
+            Ok(answer)
+        });
+        if result.is_err() {
+            self.after_commit.truncate(effects);
+            // When SQLite itself gave up the whole transaction there is no savepoint left; the commit will tell.
+            if !self.connection.is_autocommit() {
+                self.statement("ROLLBACK TO command")?;
+                self.statement("RELEASE command")?;
+            }
+            self.load()?;
+        }
+        result
+    }
+
+    fn run_group(&mut self, first: Request, rest: &Receiver<Request>) {
+        if let Err(error) = self.statement("BEGIN IMMEDIATE") {
+            tracing::error!(%error, "a transaction could not be begun");
+        }
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        let mut wrote = false;
+        while let Some(Request { kind, run }) = next {
+            let before = self.connection.total_changes();
+            let deliver = run(self);
+            wrote |= self.connection.total_changes() != before;
+            answers.push((kind, deliver));
+            next = if answers.len() < MAX_GROUP { rest.try_recv().ok() } else { None };
+        }
+        for (kind, _) in &answers {
+            if let Some(point) = kind.before_commit() {
+                failpoint::pass(point);
+            }
+        }
+        let committed = self.statement("COMMIT");
+        match &committed {
+            Ok(()) => {
+                if wrote && !self.sync_delay.is_zero() {
+                    std::thread::sleep(self.sync_delay);
+                }
+                for effect in self.after_commit.drain(..) {
+                    effect();
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "a transaction could not be committed");
+                self.after_commit.clear();
+                if !self.connection.is_autocommit() {
+                    // Nothing more can be done about an error here: the next BEGIN tells.
+                    let _ = self.statement("ROLLBACK");
+                }
+                if let Err(error) = self.load() {
+                    tracing::error!(%error, "the queue could not be read again");
+                }
+            }
+        }
+        for (kind, deliver) in answers {
+            if let (Ok(()), Some(point)) = (&committed, kind.after_commit()) {
+                failpoint::pass(point);
+            }
+            deliver(match &committed {
+                Ok(()) => Ok(()),
+                Err(error) => Err(StoreError::Unavailable(error.to_string())),
+            });
+        }
+        if wrote {
+            self.checkpointer.committed(&self.connection);
+        }
+    }
+
+    /// Proves that the database answers.
+    pub(super) fn ping(&self) -> Result<(), StoreError> {
+        self.find("SELECT 1", [], |_| Ok(())).map(drop)
+    }
+}
+
+/// The way to the writer; when the last is dropped the thread ends.
+#[derive(Debug)]
+pub(super) struct WriterHandle {
+    requests: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WriterHandle {
+    /// Starts the thread. `open` makes its writer there.
+    pub(super) fn start(writer: Writer) -> Result<Self, StoreError> {
+        let (requests, receiver) = channel::<Request>();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                let mut writer = writer;
+                while let Ok(request) = receiver.recv() {
+                    writer.run_group(request, &receiver);
+                }
+            })
+            .map_err(|error| StoreError::Unavailable(format!("the writer's thread could not be started: {error}")))?;
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
+    }
+
+    /// Carries out a command; returns when it is on disk.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        command: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let run = Box::new(move |writer: &mut Writer| {
+            let result = writer.run(command);
+            let deliver: Deliver = Box::new(move |committed| {
+                // Whoever asked may have gone.
+                let _ = sender.send(committed.and(result));
+            });
+            deliver
+        });
+        self.requests.as_ref().and_then(|requests| requests.send(Request { kind, run }).ok()).ok_or_else(stopped)?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the store's writer has stopped".to_owned())
+}
