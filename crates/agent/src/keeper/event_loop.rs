@@ -130,21 +130,22 @@ impl Keeper {
             )));
         }
         self.greeted = true;
-        self.limiter = if hello.without_cgroups {
-            Limiter::none("control groups are switched off")
-        } else if let Some(mark) = Mark::of(hello.owner_pid) {
-            let hierarchies = Hierarchies::discover();
-            remove_of_dead_owners(&hierarchies);
-            self.slot = SlotGroup::enter(&hierarchies, &mark, hello.slot);
-            Limiter::probe(&hierarchies, &mark, hello.slot)
-        } else {
-            Limiter::none("the driver's process can't be seen in /proc")
+        let mark = Mark::of(hello.owner_pid);
+        let hierarchies = if hello.without_cgroups { Hierarchies::default() } else { Hierarchies::discover() };
+        self.limiter = match &mark {
+            _ if hello.without_cgroups => Limiter::none("control groups are switched off"),
+            None => Limiter::none("the driver's process can't be seen in /proc"),
+            Some(mark) => Limiter::probe(&hierarchies, mark, hello.slot),
         };
         self.control.queue_now(from_agent::Message::Ready(v1::Ready {
             protocol: PROTOCOL,
             pid: std::process::id(),
             offers: Some(self.limiter.offers()),
-        }))
+        }))?;
+        // Entering a group can take the kernel some 20 ms: the driver needn't wait, only the first task.
+        remove_of_dead_owners(&hierarchies);
+        self.slot = mark.and_then(|mark| SlotGroup::enter(&hierarchies, &mark, hello.slot));
+        Ok(())
     }
 
     fn start(&mut self, request: &v1::StartTask) -> Result<(), Fault> {
