@@ -78,7 +78,13 @@ impl Core {
         }
     }
 
-    /// The job became final, or an attempt of it began or ended: whoever waits for it is told, here and elsewhere.
+    /// An attempt of the job began: whoever follows its output is told, here and elsewhere.
+    pub(crate) fn began(&self, job: JobId) {
+        self.watches.output(job);
+        self.store.publish(Signal::Changed(job));
+    }
+
+    /// An attempt of the job ended, or all of it: whoever waits for it is told, here and elsewhere.
     pub(crate) fn changed(&self, job: JobId) {
         self.watches.changed(job);
         self.store.publish(Signal::Changed(job));

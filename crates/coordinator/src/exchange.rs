@@ -28,6 +28,9 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     check(core, &report)?;
     let session = core.sessions.of(&report.worker.id);
     let opened = session.open(&report);
+    if opened.came {
+        core.fleet.came();
+    }
     core.observer.heartbeat();
     core.observer.worker_counted(&opened.counted);
     let open = Open { core, session: &session, bell: &opened.bell };
@@ -43,13 +46,13 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
         return Ok(Orders { verdicts, ..open.nothing() });
     }
     let reloaded = reload(core, &session).await?;
-    look_up_queues(core, &opened.queues).await?;
 
     // After a silence its own leases may be up for reclaiming: they are made safe before it claims.
     let careful = reloaded || opened.silent.is_some_and(|silent| silent >= core.options.lease * 2 / 3);
     let mut wishes = results;
     let lease = core.options.lease;
     wishes.renew = session.due(&report.held, lease / 3).into_iter().map(|fence| Renewal { fence, lease }).collect();
+    look_up_queues(core, &opened.queues).await?;
     if !careful && core.ready.fits(&opened.queues, &opened.offers) {
         wishes.claim = open.reserve(&report, &opened, &listed);
     }
@@ -167,6 +170,7 @@ impl Open<'_> {
                 return Ok(self.nothing());
             }
             reload(self.core, self.session).await?;
+            look_up_queues(self.core, &opened.queues).await?;
             let orders = self.session.orders(listed);
             let free = self.session.free(listed);
             if !orders.is_empty() || (answered && (free == 0 || last_look)) {

@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::lock::Lock;
 use crate::refusal;
 use crate::sessions::Seen;
+use crate::waiting_for::WaitingFor;
 
 /// How often what is known of workers is written and read. Coarse, so that a beat costs no write.
 const EVERY: Duration = Duration::from_secs(5);
@@ -24,6 +25,9 @@ const FORGOTTEN_AFTER: u32 = 4;
 /// How many workers' leases are looked up at a time.
 const LOOK_UPS: usize = 16;
 
+/// For so long it is believed who is there, unless somebody comes.
+const BELIEVED: Duration = Duration::from_secs(1);
+
 /// What is known of workers that have no session here.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet(Lock<State>);
@@ -32,6 +36,8 @@ pub(crate) struct Fleet(Lock<State>);
 struct State {
     /// As last read from the store.
     elsewhere: Arc<Vec<WorkerRecord>>,
+    /// Who was there lately. Made anew for each job it would cost more than the job.
+    there: Option<(Instant, Arc<WaitingFor>)>,
     /// Of the original's executors.
     originals: HashMap<WorkerId, Original>,
 }
@@ -76,9 +82,9 @@ impl Fleet {
         }
     }
 
-    /// As last read from the store.
-    pub(crate) fn elsewhere(&self) -> Arc<Vec<WorkerRecord>> {
-        Arc::clone(&self.0.hold().elsewhere)
+    /// A worker came, or offers something else than before.
+    pub(crate) fn came(&self) {
+        self.0.hold().there = None;
     }
 
     fn originals(&self, there: Duration) -> Vec<WorkerRecord> {
@@ -113,6 +119,20 @@ impl Core {
     pub(crate) fn connected(&self) -> Vec<Seen> {
         let there = self.there();
         self.sessions.all().iter().filter_map(|session| session.seen()).filter(|seen| seen.silent < there).collect()
+    }
+
+    /// The workers there are, to say what a job waits for.
+    pub(crate) fn waiting_for(&self) -> Arc<WaitingFor> {
+        if let Some((at, there)) = &self.fleet.0.hold().there
+            && at.elapsed() < BELIEVED
+        {
+            return Arc::clone(there);
+        }
+        let here = self.connected().into_iter().map(|seen| seen.hello).collect();
+        let mut state = self.fleet.0.hold();
+        let there = Arc::new(WaitingFor::new(here, Arc::clone(&state.elsewhere)));
+        state.there = Some((Instant::now(), Arc::clone(&there)));
+        there
     }
 
     /// Writes what is known of workers, and reads what others know.

@@ -104,12 +104,17 @@ impl Core {
             OptionFuture::from((!claim.is_empty()).then(|| store.claim(claim))),
         )
         .await;
+        // One result that the store can't take must not keep all others out, now and each time it is sent again.
+        let apart = batch.len() > 1 && matches!(&finished, Some(Err(error)) if !error.is_transient());
         let mut finished = Shares::of(finished);
         let mut returned = Shares::of(returned);
         let mut renewed = Shares::of(renewed);
         let mut claimed = Shares::of(claimed);
         for Wish { wishes, answer } in batch {
-            let finish = finished.next(wishes.finish.len());
+            let mut finish = finished.next(wishes.finish.len());
+            if apart && !wishes.finish.is_empty() {
+                finish = store.finish(wishes.finish.clone()).await.map_err(refusal::store);
+            }
             if let Ok(answers) = &finish {
                 for (wish, answer) in wishes.finish.iter().zip(answers) {
                     self.after_finish(wish, answer);
@@ -192,7 +197,7 @@ impl Core {
             if lease.fence.attempt == 1 {
                 self.observer.waited(lease.started_at.since(lease.created_at));
             }
-            self.changed(lease.fence.job);
+            self.began(lease.fence.job);
         }
         let filled = leases.len() >= reserved.claim.limit as usize;
         let offers: &Offers = &reserved.claim.offers;

@@ -31,6 +31,8 @@ struct Queue {
     hints: HashMap<RequirementClass, Hint>,
     /// By ticket, so the longest waiting first.
     waiting: BTreeMap<u64, Arc<Waiting>>,
+    /// Whether anybody asked for it since the last [`Ready::waited_for`].
+    asked_for: bool,
 }
 
 #[derive(Debug)]
@@ -151,9 +153,12 @@ impl Ready {
         let mut state = self.0.hold();
         let mut new = Vec::new();
         for name in queues {
-            if !state.queues.contains_key(name) {
-                state.queues.insert(name.clone(), Queue::default());
-                new.push(name.clone());
+            match state.queues.get_mut(name) {
+                Some(queue) => queue.asked_for = true,
+                None => {
+                    state.queues.insert(name.clone(), Queue { asked_for: true, ..Queue::default() });
+                    new.push(name.clone());
+                }
             }
         }
         new
@@ -171,10 +176,10 @@ impl Ready {
         }
     }
 
-    /// The queues somebody waits for. Forgets those that nobody waits for and of which nothing is known.
+    /// The queues somebody waits for. Forgets those that nobody asked for since the last time.
     pub(crate) fn waited_for(&self) -> Vec<QueueName> {
         let mut state = self.0.hold();
-        state.queues.retain(|_, queue| !queue.waiting.is_empty() || !queue.hints.is_empty());
+        state.queues.retain(|_, queue| !queue.waiting.is_empty() || std::mem::take(&mut queue.asked_for));
         state.queues.iter().filter(|(_, queue)| !queue.waiting.is_empty()).map(|(name, _)| name.clone()).collect()
     }
 
@@ -406,6 +411,9 @@ mod tests {
         assert!(ready.track(&[queue("a")]).is_empty());
         let Entered::Wait(ticket) = ready.enter(waiting(&["a"], plain(), 1)) else { panic!("nothing is ready") };
         assert_eq!(ready.waited_for(), [queue("a")]);
+        drop(ready.waited_for());
+        assert_eq!(ready.waited_for(), [queue("a")], "nobody asked for b");
+        assert_eq!(ready.track(&[queue("b")]), [queue("b")]);
         ready.forget(&[queue("a")]);
         assert!(ticket.waiting.as_ref().is_some_and(|waiting| waiting.bell.take_ring()));
         assert!(matches!(ready.enter(waiting(&["a"], plain(), 1)), Entered::Claim));

@@ -98,6 +98,8 @@ pub(crate) struct Opened {
     pub(crate) late: bool,
     /// How long the worker was not heard of; `None` when it is new here.
     pub(crate) silent: Option<Duration>,
+    /// Whether it is new here, or offers something else than before.
+    pub(crate) came: bool,
     /// By how much the worker's own totals grew.
     pub(crate) counted: WorkerCounters,
 }
@@ -179,12 +181,13 @@ impl Session {
         let late = !new && report.sequence < state.latest;
         state.last_seen = Instant::now();
         let bell = Arc::new(Bell::default());
+        let came = !late && state.hello.as_deref() != Some(&report.worker);
         if !late {
             // A number left out is a report that went elsewhere, or nowhere: what came of it only the store knows.
             let first = new && report.sequence <= 1 && report.held.is_empty() && report.finished.is_empty();
             state.stale |= if new { !first } else { report.sequence > state.latest + 1 };
             state.latest = report.sequence;
-            if state.hello.as_deref() != Some(&report.worker) {
+            if came {
                 state.hello = Some(Arc::new(report.worker.clone()));
                 state.queues = report.worker.queues.iter().map(|queue| queue.queue.clone()).collect();
                 state.offers = Arc::new(report.worker.offers.clone());
@@ -208,7 +211,15 @@ impl Session {
         if !late {
             state.counters = report.counters;
         }
-        Opened { bell, queues: Arc::clone(&state.queues), offers: Arc::clone(&state.offers), late, silent, counted }
+        Opened {
+            bell,
+            queues: Arc::clone(&state.queues),
+            offers: Arc::clone(&state.offers),
+            late,
+            silent,
+            came,
+            counted,
+        }
     }
 
     /// The exchange with this bell is over.

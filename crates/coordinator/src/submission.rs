@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, JobView, Submission, SubmittedJob};
 use executr_spec::{Digest, JobId, JobSpec, SpecJson, StepCommand, Tenant};
-use executr_store::{JobRecord, NewJob, StoreError, SubmitAnswer, Submitted};
+use executr_store::{JobRecord, NewJob, SubmitAnswer, Submitted};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -117,7 +117,7 @@ impl Core {
                 }
             }
             // One request's job spoils the batch: each request stands for itself.
-            Err(StoreError::TooManyClasses { .. }) if !alone => {
+            Err(error) if !alone && !error.is_transient() => {
                 for (jobs, _, sender) in shares {
                     let answer = self.store.submit(jobs).await.map(|answer| self.after_submit(answer));
                     let _ = sender.send(answer.map_err(refusal::store));

@@ -44,7 +44,7 @@ impl Core {
         }
         query.limit = Some(limit);
         let records = self.store.jobs(&query).await.map_err(refusal::store)?;
-        let waiting_for = WaitingFor::now(self);
+        let waiting_for = self.waiting_for();
         let view = |record: JobRecord| {
             let spec = record.spec.read().map_err(|error| refusal::unreadable(record.id, &error))?;
             Ok(job_view(record, spec, None, None, &waiting_for))
@@ -60,7 +60,7 @@ impl Core {
         attempts: Option<Vec<AttemptRecord>>,
         fields: Option<Fields>,
     ) -> Result<JobView, ApiError> {
-        Ok(job_view(record, spec, attempts, fields, &WaitingFor::now(self)))
+        Ok(job_view(record, spec, attempts, fields, &self.waiting_for()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Why a job waits, in words.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -8,23 +7,20 @@ use executr_api::{JobState, WorkerHello};
 use executr_spec::{JobSpec, Offers, QueueName, RequirementClass};
 use executr_store::{JobRecord, WorkerRecord};
 
-use crate::core::Core;
+use crate::lock::Lock;
 
 /// The workers there are at one moment, to say what of them a job lacks.
+#[derive(Debug)]
 pub(crate) struct WaitingFor {
     here: Vec<Arc<WorkerHello>>,
     elsewhere: Arc<Vec<WorkerRecord>>,
-    /// Jobs in a list mostly wait for the same.
-    said: RefCell<HashMap<(QueueName, RequirementClass), String>>,
+    /// Most jobs wait for the same.
+    said: Lock<HashMap<(QueueName, RequirementClass), String>>,
 }
 
 impl WaitingFor {
-    pub(crate) fn now(core: &Core) -> Self {
-        Self {
-            here: core.connected().into_iter().map(|seen| seen.hello).collect(),
-            elsewhere: core.fleet.elsewhere(),
-            said: RefCell::default(),
-        }
+    pub(crate) fn new(here: Vec<Arc<WorkerHello>>, elsewhere: Arc<Vec<WorkerRecord>>) -> Self {
+        Self { here, elsewhere, said: Lock::default() }
     }
 
     /// Why this job waits; `None` when it doesn't.
@@ -44,13 +40,7 @@ impl WaitingFor {
             }
             JobState::Ready => {
                 let key = (record.queue.clone(), record.class.clone());
-                Some(
-                    self.said
-                        .borrow_mut()
-                        .entry(key)
-                        .or_insert_with_key(|(queue, class)| self.worker(queue, class))
-                        .clone(),
-                )
+                Some(self.said.hold().entry(key).or_insert_with_key(|(queue, class)| self.worker(queue, class)).clone())
             }
             JobState::Running if record.reclaimable => {
                 Some("its worker, not heard of for a lease, or any other that takes it over".to_owned())

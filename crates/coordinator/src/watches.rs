@@ -46,14 +46,14 @@ impl Watches {
         }
     }
 
-    /// The job's state changed, or a new attempt of it began or ended.
+    /// An attempt of the job ended, or all of it.
     pub(crate) fn changed(&self, job: JobId) {
         if let Some(watched) = self.0.hold().get(&job) {
             watched.changed.send_replace(());
         }
     }
 
-    /// Output of the job was appended.
+    /// Output of the job was appended, or will be: an attempt began.
     pub(crate) fn output(&self, job: JobId) {
         if let Some(watched) = self.0.hold().get(&job) {
             watched.output.send_replace(());

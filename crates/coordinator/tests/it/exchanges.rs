@@ -277,6 +277,33 @@ async fn a_failed_store_fails_the_exchange_and_costs_no_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_the_store_cannot_hold_keeps_no_other_out() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let ids = submit_plain(&coordinator, 3).await;
+    let mut workers = [Worker::new("a", 1), Worker::new("b", 1), Worker::new("c", 1)];
+    for worker in &mut workers {
+        worker.exchange(&coordinator).await;
+        worker.end_all();
+    }
+    store.poison(ids[1]);
+    store.stall("renew", true);
+    // A first flight, behind which the three gather.
+    let mut other = Worker::new("other", 1);
+    other.held.push(workers[0].finished[0].fence);
+    let first = open(&coordinator, &mut other).await;
+    let answers = workers.iter_mut().map(|worker| coordinator.exchange(worker.report()));
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(answers), async {
+        settle().await;
+        store.stall("renew", false);
+    });
+    first.await.unwrap();
+    let taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, false, true]);
+    assert_eq!(answers[1].as_ref().unwrap_err().code, ErrorCode::Internal);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_result_makes_ready_goes_along_with_its_verdict() {
     let store = store();
     let coordinator = start(&store).await;

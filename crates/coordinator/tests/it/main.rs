@@ -2,5 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
+mod blobs_and_tokens;
+mod cancelling;
+mod counting;
 mod exchanges;
+mod following;
+mod idling;
+mod original;
+mod restarts;
+mod storms;
+mod submitting;
 mod support;

@@ -16,7 +16,7 @@ use executr_store::Clock;
 use executr_store::model::ModelStore;
 use tokio::time::Instant;
 
-pub(crate) use probe::{Probe, Probed};
+pub(crate) use probe::Probe;
 
 /// The lease of all tests.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);

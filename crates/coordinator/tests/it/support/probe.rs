@@ -22,13 +22,11 @@ pub(crate) struct Probe {
     model: ModelStore,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     failing: Mutex<BTreeSet<&'static str>>,
+    poisonous: Mutex<Option<JobId>>,
     stalled: watch::Sender<BTreeSet<&'static str>>,
     signals: broadcast::Sender<Signal>,
     published: Mutex<Vec<Signal>>,
 }
-
-/// How often each command was given.
-pub(crate) type Probed = BTreeMap<&'static str, u64>;
 
 impl Probe {
     pub(crate) fn new(model: ModelStore) -> Self {
@@ -36,6 +34,7 @@ impl Probe {
             model,
             calls: Mutex::default(),
             failing: Mutex::default(),
+            poisonous: Mutex::default(),
             stalled: watch::Sender::default(),
             signals: broadcast::Sender::new(100),
             published: Mutex::default(),
@@ -43,7 +42,7 @@ impl Probe {
     }
 
     /// The calls since the last time, without those of the background.
-    pub(crate) fn take_calls(&self) -> Probed {
+    pub(crate) fn take_calls(&self) -> BTreeMap<&'static str, u64> {
         let mut calls = std::mem::take(&mut *self.calls.lock().unwrap());
         for background in ["advance", "now", "put_workers", "workers"] {
             calls.remove(background);
@@ -59,6 +58,11 @@ impl Probe {
         } else {
             failing.remove(command)
         };
+    }
+
+    /// From now on a batch with a result of this job is refused, as by a database that can't hold what is in it.
+    pub(crate) fn poison(&self, job: JobId) {
+        *self.poisonous.lock().unwrap() = Some(job);
     }
 
     /// From now on `command` is carried out but doesn't return, or does.
@@ -114,6 +118,10 @@ impl Store for Probe {
 
     async fn finish(&self, results: Vec<Finish>) -> Result<Vec<FinishAnswer>, StoreError> {
         self.before("finish")?;
+        let poisonous = *self.poisonous.lock().unwrap();
+        if results.iter().any(|finish| Some(finish.result.fence.job) == poisonous) {
+            return Err(StoreError::Database("it can't hold this".to_owned()));
+        }
         let answer = self.model.finish(results).await;
         self.after("finish").await;
         answer
