@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 #[macro_use]
 mod suite;
+mod property;
 
 struct Embedded {
     clock: ManualClock,
@@ -35,3 +36,8 @@ impl suite::Harness for Embedded {
 }
 
 contract_suite!(Embedded);
+
+#[test]
+fn random_commands_do_what_they_do_to_the_model() {
+    property::random_commands::<Embedded>(100);
+}

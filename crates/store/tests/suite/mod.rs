@@ -1,5 +1,4 @@
-//! What every store has to do, case by case. `contract_suite!(MyHarness)` makes
-//! each case a test of its own.
+//! What every store has to do, case by case. `contract_suite!(MyHarness)` makes each case a test of its own.
 //!
 //! Cases never look at the wall clock: a harness moves its store's clock, and times are compared with `store.now()`
 //! before and after, because a database's clock goes on meanwhile.
