@@ -1,0 +1,274 @@
+//! A directory of blobs.
+//!
+//! ```text
+//! ROOT/<sha256>              a whole blob, mode 0555: it may be a program
+//! ROOT/.partial/<sha256>     one on its way, with `.lock` (who brings it) and `.validator` beside it
+//! ROOT/.used/<sha256>        empty; its time of modification is when the blob was last used
+//! ```
+//!
+//! A blob gets its name by a rename after it was verified and synced, so whatever dies at whatever moment, what stands
+//! under a name is what the name says, unless somebody changed it afterwards.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use executr_spec::Digest;
+use thiserror::Error;
+
+use crate::file_lock::FileLock;
+use crate::partial::Partial;
+
+/// A directory that holds blobs; several processes may share it.
+#[derive(Clone, Debug)]
+pub struct BlobDir {
+    root: PathBuf,
+}
+
+/// A blob in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobEntry {
+    /// Its name.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was last used, by any process that says so with [`BlobDir::touch`].
+    pub used: SystemTime,
+}
+
+/// Why the directory doesn't do what was asked.
+#[derive(Debug, Error)]
+pub enum BlobDirError {
+    /// The system refused.
+    #[error("cannot {action} {}: {source}; check that it is writable and has space left", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The bytes are others than asked for.
+    #[error("the bytes have SHA-256 {found}, not {expected}")]
+    Mismatch {
+        /// What they should hash to.
+        expected: Digest,
+        /// What they do hash to.
+        found: Digest,
+    },
+}
+
+impl BlobDirError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+impl BlobDir {
+    /// Opens the directory, making it when it isn't there.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, BlobDirError> {
+        let root = root.into();
+        for directory in [&root, &root.join(".partial"), &root.join(".used")] {
+            fs::create_dir_all(directory).map_err(BlobDirError::io("make the directory", directory))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Where a blob stands when it is there.
+    #[must_use]
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        self.root.join(digest.to_string())
+    }
+
+    /// Opens a blob for reading and keeps it from being evicted, by any process, while the file is open. `None` when it
+    /// isn't there. Its content isn't looked at.
+    ///
+    /// # Errors
+    /// When it is there and can't be opened.
+    pub fn hold(&self, digest: Digest) -> Result<Option<File>, BlobDirError> {
+        let path = self.path(digest);
+        loop {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(BlobDirError::io("open", &path)(error)),
+            };
+            // Blocks only while another process evicts it, and then it is gone.
+            file.lock_shared().map_err(BlobDirError::io("lock", &path))?;
+            let links = rustix::fs::fstat(&file).map_err(|errno| BlobDirError::io("look at", &path)(errno.into()))?;
+            if links.st_nlink > 0 {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    /// Starts bringing a blob, or goes on where one that died left off; `None` while another process is at it.
+    ///
+    /// # Errors
+    /// When files can't be made or read.
+    pub fn bring(&self, digest: Digest) -> Result<Option<Partial>, BlobDirError> {
+        let path = self.root.join(".partial").join(digest.to_string());
+        let lock_path = path.with_extension("lock");
+        match FileLock::try_acquire(&lock_path).map_err(BlobDirError::io("lock", &lock_path))? {
+            Some(lock) => Partial::open(path, self.path(digest), digest, lock).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes that a blob is used now.
+    ///
+    /// # Errors
+    /// When the note can't be written.
+    pub fn touch(&self, digest: Digest, now: SystemTime) -> Result<(), BlobDirError> {
+        let path = self.used_path(digest);
+        // The blob's own times stay as they are: by them it is known to be unchanged.
+        let note = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            file.set_modified(now)
+        };
+        note().map_err(BlobDirError::io("write", &path))
+    }
+
+    /// All whole blobs, in no order.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn entries(&self) -> Result<Vec<BlobEntry>, BlobDirError> {
+        let mut entries = Vec::new();
+        let listing = fs::read_dir(&self.root).map_err(BlobDirError::io("list", &self.root))?;
+        for entry in listing {
+            let entry = entry.map_err(BlobDirError::io("list", &self.root))?;
+            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Gone since it was listed: evicted by another process.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let noted = fs::metadata(self.used_path(digest)).and_then(|note| note.modified());
+            let used = noted.or_else(|_| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            entries.push(BlobEntry { digest, size: metadata.len(), used });
+        }
+        Ok(entries)
+    }
+
+    /// Removes a blob unless somebody holds it; whether it is gone.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn evict(&self, digest: Digest) -> Result<bool, BlobDirError> {
+        let path = self.path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(BlobDirError::io("open", &path)(error)),
+        };
+        if file.try_lock().is_err() {
+            return Ok(false);
+        }
+        fs::remove_file(&path).map_err(BlobDirError::io("remove", &path))?;
+        let _ = fs::remove_file(self.used_path(digest));
+        Ok(true)
+    }
+
+    /// Removes a blob that isn't what its name says. Who runs it goes on running it.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn discard(&self, digest: Digest) -> Result<(), BlobDirError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobDirError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn used_path(&self, digest: Digest) -> PathBuf {
+        self.root.join(".used").join(digest.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn with_blob(content: &[u8]) -> (tempfile::TempDir, BlobDir, Digest) {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(temp.path().join("cache")).unwrap();
+        let digest = Digest::of(content);
+        let mut partial = blobs.bring(digest).unwrap().expect("nobody else is at it");
+        partial.append(content).unwrap();
+        partial.commit().unwrap();
+        (temp, blobs, digest)
+    }
+
+    #[test]
+    fn a_brought_blob_is_there_whole_and_executable() {
+        let (_temp, blobs, digest) = with_blob(b"#!/bin/sh\n");
+        let mut text = String::new();
+        blobs.hold(digest).unwrap().expect("there").read_to_string(&mut text).unwrap();
+        assert_eq!(text, "#!/bin/sh\n");
+        assert_eq!(fs::metadata(blobs.path(digest)).unwrap().permissions().mode() & 0o777, 0o555);
+        assert_eq!(blobs.entries().unwrap().len(), 1, "nothing else is taken for a blob");
+        assert!(blobs.hold(Digest::of(b"other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_held_blob_is_not_evicted() {
+        let (_temp, blobs, digest) = with_blob(b"x");
+        let held = blobs.hold(digest).unwrap();
+        assert!(!blobs.evict(digest).unwrap());
+        drop(held);
+        assert!(blobs.evict(digest).unwrap());
+        assert!(blobs.hold(digest).unwrap().is_none());
+    }
+
+    #[test]
+    fn use_is_noted_beside_the_blob_and_leaves_its_times_alone() {
+        let (_temp, blobs, digest) = with_blob(b"x");
+        let before = fs::metadata(blobs.path(digest)).unwrap().modified().unwrap();
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        blobs.touch(digest, later).unwrap();
+        assert_eq!(blobs.entries().unwrap()[0].used, later);
+        assert_eq!(fs::metadata(blobs.path(digest)).unwrap().modified().unwrap(), before);
+    }
+
+    #[test]
+    fn other_bytes_get_no_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(temp.path()).unwrap();
+        let digest = Digest::of(b"right");
+        let mut partial = blobs.bring(digest).unwrap().unwrap();
+        partial.append(b"wrong").unwrap();
+        let error = partial.commit().expect_err("another digest");
+        assert!(
+            matches!(error, BlobDirError::Mismatch { expected, found } if expected == digest && found == Digest::of(b"wrong"))
+        );
+        assert!(blobs.hold(digest).unwrap().is_none());
+        assert_eq!(blobs.bring(digest).unwrap().unwrap().length(), 0, "and what was wrong isn't gone on with");
+    }
+
+    #[test]
+    fn what_a_dead_bringer_left_is_gone_on_with() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(temp.path()).unwrap();
+        let digest = Digest::of(b"one two");
+        let mut first = blobs.bring(digest).unwrap().unwrap();
+        first.append(b"one ").unwrap();
+        first.set_validator("\"etag\"").unwrap();
+        assert!(blobs.bring(digest).unwrap().is_none(), "one at a time");
+        drop(first);
+        assert!(blobs.hold(digest).unwrap().is_none(), "half a blob is none");
+        let mut second = blobs.bring(digest).unwrap().unwrap();
+        assert_eq!((second.length(), second.validator()), (4, Some("\"etag\"")));
+        second.append(b"two").unwrap();
+        second.commit().unwrap();
+        assert!(blobs.hold(digest).unwrap().is_some());
+    }
+}
