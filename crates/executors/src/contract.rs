@@ -1,0 +1,158 @@
+//! The executor contract.
+//!
+//! ```text
+//! Executor::setup_workspace → Workspace        once per worker (later: per run)
+//! Workspace::setup_job      → Sandbox          per attempt
+//! Sandbox::execute          → Execution        per step
+//! Sandbox::cleanup                             per attempt
+//! Workspace::cleanup                           at the end
+//! ```
+//!
+//! A setup is finished before the next hook is called. Cleanup is asked for whatever became of the rest, may be asked
+//! for again, and then does nothing. A sandbox that is dropped instead ends what it runs at once and leaves its
+//! removal to whoever uses the workspace next.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use executr_spec::JobId;
+use thiserror::Error;
+
+pub use executr_agent_protocol::driver::{
+    Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
+    Stream, Usage,
+};
+
+/// A kind of place, configured.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// Sets up what jobs share here.
+    ///
+    /// # Errors
+    /// When the place can't be used at all.
+    async fn setup_workspace(&self) -> Result<Arc<dyn Workspace>, ExecutorError>;
+}
+
+/// What an executor set up for its jobs.
+#[async_trait]
+pub trait Workspace: Send + Sync {
+    /// Which limits can be kept here, found out by trying.
+    fn limits(&self) -> &LimitOffers;
+
+    /// Makes room for one attempt. Costs nothing in the place itself yet where that can be had with the first step.
+    ///
+    /// # Errors
+    /// When there is no room, or a limit can't be kept.
+    async fn setup_job(&self, job: JobPlan) -> Result<Box<dyn Sandbox>, ExecutorError>;
+
+    /// Lets go of everything. No sandbox may be in use.
+    async fn cleanup(&self);
+}
+
+/// One attempt's place.
+#[async_trait]
+pub trait Sandbox: Send {
+    /// The job directory, where steps start.
+    fn directory(&self) -> &Path;
+
+    /// Starts a step; one at a time. That its program can't be started is an event, not an error.
+    ///
+    /// # Errors
+    /// When the place is lost.
+    async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError>;
+
+    /// Removes what the attempt left.
+    ///
+    /// # Errors
+    /// When something stays behind.
+    async fn cleanup(&mut self) -> Result<(), ExecutorError>;
+}
+
+/// A step that was started. Dropped before its end, it is ended at once.
+#[async_trait]
+pub trait Execution: Send {
+    /// What happens next; `None` after the end. The future may be dropped and asked for again without loss.
+    ///
+    /// # Errors
+    /// When the place is lost, and with it the step.
+    async fn next(&mut self) -> Result<Option<Event>, ExecutorError>;
+
+    /// Ends the step's whole process tree: SIGTERM, and SIGKILL to what is left after `grace`. Said again, the shorter
+    /// remaining grace counts. The end then comes by [`next`](Self::next).
+    ///
+    /// # Errors
+    /// When the place is lost, and with it the step.
+    async fn end(&mut self, grace: Duration) -> Result<(), ExecutorError>;
+}
+
+/// An attempt, as far as its place is concerned.
+#[derive(Clone, Debug)]
+pub struct JobPlan {
+    /// The job: names the job directory.
+    pub job: JobId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Where its steps start.
+    pub place: Place,
+    /// Bounds on the process tree of each step; 0 is no bound.
+    pub limits: Limits,
+}
+
+/// Where an attempt's steps start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a fresh directory that goes with the attempt.
+    Sandbox,
+    /// In this one, which was there before and stays.
+    Directory(PathBuf),
+}
+
+/// A step, as far as its place is concerned.
+#[derive(Clone, Debug)]
+pub struct StepPlan {
+    /// What to run.
+    pub program: Program,
+    /// The whole environment, each `KEY=VALUE`.
+    pub env: Vec<Bytes>,
+    /// Whether it is the attempt's last, so that its end can take the job directory with it.
+    pub last: bool,
+}
+
+/// What a step runs.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// A program and its arguments. Without a slash it is looked up in the environment's PATH.
+    Argv(Vec<Bytes>),
+    /// A script for `/bin/sh`, or for what its `#!` line names.
+    Script(Bytes),
+}
+
+/// Why a place can't be had or is lost. What a job did wrong is an event, not one of these.
+#[derive(Debug, Error)]
+pub enum ExecutorError {
+    /// The agent is lost, with what it ran.
+    #[error(transparent)]
+    Agent(#[from] KeeperError),
+    /// A bound that can't be kept.
+    #[error("the limit `{limit}` can't be kept here: {reason}")]
+    Limit {
+        /// Its name in `resources`.
+        limit: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The directory for jobs doesn't do.
+    #[error("cannot use the directory {}: {source}; check that it is writable and has space left", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something of a job couldn't be removed.
+    #[error("{0}")]
+    Left(Failure),
+}

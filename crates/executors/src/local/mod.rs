@@ -1,0 +1,36 @@
+//! Jobs in directories of this machine, each run through a keeper.
+//!
+//! - [`workspace`]: the keepers, one per job at a time, reused from job to job;
+//! - [`sandbox`]: one attempt's directory and the keeper that works for it;
+//! - [`work_directory`]: where job directories lie, whose they are, and what dead owners left.
+//!
+//! A job with one step costs one round trip: the keeper makes the directory, runs the step and removes the directory.
+
+mod sandbox;
+mod work_directory;
+mod workspace;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub use executr_agent_protocol::driver::{Cgroups, KeeperOptions};
+
+use crate::contract::{Executor, ExecutorError, Workspace};
+use workspace::LocalWorkspace;
+
+/// Runs jobs on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalExecutor {
+    /// Job directories are made here: `{work_dir}/{job-id}/`.
+    pub work_dir: PathBuf,
+    /// How to start a keeper.
+    pub keeper: KeeperOptions,
+}
+
+#[async_trait]
+impl Executor for LocalExecutor {
+    async fn setup_workspace(&self) -> Result<Arc<dyn Workspace>, ExecutorError> {
+        Ok(Arc::new(LocalWorkspace::open(self.work_dir.clone(), self.keeper.clone()).await?))
+    }
+}

@@ -1,0 +1,212 @@
+//! One attempt's directory and the keeper that works for it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
+
+use super::work_directory::{JobPlace, SCRIPT};
+use super::workspace::{Pool, Resting, remove};
+use crate::contract::{
+    Event, Execution, ExecutorError, JobPlan, KeeperError, Limits, Place, Program, Sandbox, StartPhase, StepPlan,
+};
+
+/// How much of the job directory there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directory {
+    /// It is still to be made, with the first step.
+    Wanted,
+    /// It is there, or may be.
+    Made,
+    /// It is gone, or never was ours.
+    Gone,
+}
+
+/// A sandbox on this machine. Dropped, it gives its keeper back.
+pub(super) struct LocalSandbox {
+    /// `None` after cleanup.
+    keeper: Option<Keeper>,
+    /// The keeper failed: nothing it ran goes on, and it needs a successor.
+    lost: bool,
+    pool: Pool,
+    place: JobPlace,
+    /// Where steps start.
+    start: PathBuf,
+    limits: Limits,
+    directory: Directory,
+    steps: u32,
+    script: Option<PathBuf>,
+}
+
+impl LocalSandbox {
+    pub(super) fn new(keeper: Keeper, pool: Pool, place: JobPlace, job: JobPlan) -> Self {
+        let (start, directory) = match job.place {
+            Place::Sandbox => (place.directory.clone(), Directory::Wanted),
+            Place::Directory(path) => (path, Directory::Gone),
+        };
+        Self {
+            keeper: Some(keeper),
+            lost: false,
+            pool,
+            place,
+            start,
+            limits: job.limits,
+            directory,
+            steps: 0,
+            script: None,
+        }
+    }
+
+    /// The script lies beside the job directory: a step that packs or lists its directory doesn't find it there.
+    fn script_path(&self) -> PathBuf {
+        let mut path = OsString::from(&self.place.directory);
+        path.push(format!("{SCRIPT}{}", self.steps));
+        path.into()
+    }
+
+    fn remove_script(&mut self) {
+        if let Some(script) = self.script.take() {
+            // Not there when the step couldn't be started.
+            let _ = std::fs::remove_file(script);
+        }
+    }
+
+    fn give_back(&mut self) {
+        let Some(keeper) = self.keeper.take() else { return };
+        let left = (self.directory == Directory::Made).then(|| self.place.directory.clone());
+        let resting = Resting { keeper, lost: self.lost, left };
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(resting);
+    }
+}
+
+#[async_trait]
+impl Sandbox for LocalSandbox {
+    fn directory(&self) -> &Path {
+        &self.start
+    }
+
+    async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError> {
+        self.remove_script();
+        self.steps += 1;
+        let mut files = Vec::new();
+        let argv = match step.program {
+            Program::Argv(argv) => argv,
+            Program::Script(content) => {
+                let path = self.script_path();
+                let word = Bytes::from(path.clone().into_os_string().into_vec());
+                self.script = Some(path);
+                let has_interpreter = content.starts_with(b"#!");
+                files.push(File { path: word.clone(), content, mode: 0o700 });
+                if has_interpreter { vec![word] } else { vec![Bytes::from_static(b"/bin/sh"), word] }
+            }
+        };
+        let removes = step.last && self.directory != Directory::Gone;
+        let creates = self.directory == Directory::Wanted;
+        let request = StartTask {
+            argv,
+            env: step.env,
+            directory: Bytes::copy_from_slice(self.start.as_os_str().as_bytes()),
+            create_directory: creates,
+            remove_directory: removes,
+            files,
+            limits: Some(self.limits),
+            ..StartTask::default()
+        };
+        if creates {
+            self.directory = Directory::Made;
+        }
+        let Some(keeper) = self.keeper.as_mut() else {
+            return Err(KeeperError::Protocol("a step after its sandbox was cleaned up".to_owned()).into());
+        };
+        let task = match keeper.start(request).await {
+            Ok(task) => task,
+            Err(error) => {
+                self.lost = !matches!(error, KeeperError::TooLong(_));
+                return Err(error.into());
+            }
+        };
+        Ok(Box::new(LocalExecution { task, creates, removes, directory: &mut self.directory, lost: &mut self.lost }))
+    }
+
+    async fn cleanup(&mut self) -> Result<(), ExecutorError> {
+        self.remove_script();
+        let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
+        if self.lost {
+            // At once: the successor ends what the lost one ran.
+            keeper.respawn().await?;
+            self.lost = false;
+        }
+        let mut removed = Ok(());
+        if self.directory == Directory::Made {
+            removed = remove(keeper, &self.place.directory).await;
+            self.lost = matches!(removed, Err(ExecutorError::Agent(_)));
+            if !self.lost {
+                self.directory = Directory::Gone;
+            }
+        }
+        self.give_back();
+        removed
+    }
+}
+
+impl Drop for LocalSandbox {
+    fn drop(&mut self) {
+        self.remove_script();
+        self.give_back();
+    }
+}
+
+struct LocalExecution<'sandbox> {
+    task: Task<'sandbox>,
+    creates: bool,
+    removes: bool,
+    directory: &'sandbox mut Directory,
+    lost: &'sandbox mut bool,
+}
+
+#[async_trait]
+impl Execution for LocalExecution<'_> {
+    async fn next(&mut self) -> Result<Option<Event>, ExecutorError> {
+        let event = match self.task.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                *self.lost = true;
+                return Err(error.into());
+            }
+        };
+        match &event {
+            Some(Event::Ended(ended)) => self.removed(ended.removal_failure.as_ref()),
+            Some(Event::StartFailed(failed)) => {
+                self.removed(failed.removal_failure.as_ref());
+                // It is nowhere, or not ours but was there before; or it came and went, and may come again.
+                let never_made = matches!(failed.phase, StartPhase::Request | StartPhase::Directory);
+                if self.creates && (never_made || *self.directory == Directory::Gone) {
+                    *self.directory = Directory::Wanted;
+                }
+            }
+            _ => {}
+        }
+        Ok(event)
+    }
+
+    async fn end(&mut self, grace: Duration) -> Result<(), ExecutorError> {
+        Ok(self.task.end(grace).await.inspect_err(|_| *self.lost = true)?)
+    }
+}
+
+impl LocalExecution<'_> {
+    fn removed(&mut self, failure: Option<&crate::contract::Failure>) {
+        if !self.removes {
+            return;
+        }
+        match failure {
+            None => *self.directory = Directory::Gone,
+            Some(failure) => tracing::warn!(%failure, "a job directory stays behind"),
+        }
+    }
+}

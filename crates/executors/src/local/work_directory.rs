@@ -1,0 +1,234 @@
+//! The directory job directories lie in, shared by any number of worker processes.
+//!
+//! Each process keeps a board beside the job directories: a locked file with the names of those it uses now, one line
+//! each. A board whose lock is free is a dead process's, and what stands on it was left behind. Nothing else in the
+//! directory is ever touched.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use executr_tree::FileLock;
+
+use crate::contract::ExecutorError;
+
+const BOARD: &str = ".executr-board-";
+/// Bytes of a line: a job's id, an attempt, a counter.
+const LINE: usize = 64;
+
+/// The directory, and this process's board.
+#[derive(Debug)]
+pub(super) struct WorkDirectory {
+    path: PathBuf,
+    board: FileLock,
+    /// Which lines are taken.
+    taken: Mutex<Vec<bool>>,
+}
+
+impl WorkDirectory {
+    /// Opens the directory, making it when it isn't there, and removes what dead processes left in it.
+    pub(super) fn open(path: PathBuf) -> Result<Self, ExecutorError> {
+        let failed = |source| ExecutorError::Directory { path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(failed)?;
+        // Made absolute, because a keeper needn't have our current directory.
+        let path = fs::canonicalize(&path).map_err(failed)?;
+        let failed = |source| ExecutorError::Directory { path: path.clone(), source };
+        remove_leftovers(&path).map_err(failed)?;
+        let board = new_board(&path).map_err(failed)?;
+        Ok(Self { path, board, taken: Mutex::new(Vec::new()) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts a job directory's name on the board until the place is dropped. Doesn't make the directory.
+    pub(super) fn place(self: &Arc<Self>, job: &str, attempt: u32) -> io::Result<JobPlace> {
+        let mut name = job.to_owned();
+        let mut count = 0;
+        // Taken by an earlier attempt whose removal failed, or by a worker that shares the directory and hasn't heard
+        // yet that its lease is lost.
+        while fs::symlink_metadata(self.path.join(&name)).is_ok() {
+            count += 1;
+            name = if count == 1 { format!("{job}-{attempt}") } else { format!("{job}-{attempt}-{count}") };
+        }
+        let line = {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let line = taken.iter().position(|taken| !taken).unwrap_or_else(|| {
+                taken.push(false);
+                taken.len() - 1
+            });
+            taken[line] = true;
+            line
+        };
+        let place = JobPlace { directory: self.path.join(&name), work: Arc::clone(self), line };
+        self.write(line, &name)?;
+        Ok(place)
+    }
+
+    fn write(&self, line: usize, name: &str) -> io::Result<()> {
+        let mut text = [b' '; LINE];
+        let length = name.len().min(LINE - 1);
+        text[..length].copy_from_slice(&name.as_bytes()[..length]);
+        text[LINE - 1] = b'\n';
+        self.board.file().write_all_at(&text, (line * LINE) as u64)
+    }
+}
+
+/// A job directory's name, on the board.
+#[derive(Debug)]
+pub(super) struct JobPlace {
+    pub(super) directory: PathBuf,
+    work: Arc<WorkDirectory>,
+    line: usize,
+}
+
+impl Drop for JobPlace {
+    fn drop(&mut self) {
+        // A name that stays on the board costs whoever sweeps it one look.
+        let _ = self.work.write(self.line, "");
+        self.work.taken.lock().unwrap_or_else(PoisonError::into_inner)[self.line] = false;
+    }
+}
+
+fn boards(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut boards = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(BOARD)) {
+            boards.push(entry.path());
+        }
+    }
+    Ok(boards)
+}
+
+fn new_board(path: &Path) -> io::Result<FileLock> {
+    let process = std::process::id();
+    let mut count = 0_u32;
+    loop {
+        // The number alone may be taken: process ids of other namespaces count anew.
+        let file = path.join(format!("{BOARD}{process}-{count}"));
+        if let Some(board) = FileLock::try_acquire(&file)? {
+            if board.file().metadata()?.len() == 0 {
+                return Ok(board);
+            }
+            board.leave();
+        }
+        count += 1;
+    }
+}
+
+fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let mut dead = Vec::new();
+    let mut in_use = Vec::new();
+    for board in boards(path)? {
+        match FileLock::try_acquire(&board)? {
+            Some(lock) => dead.push(lock),
+            None => in_use.extend(names(&fs::read(&board)?)),
+        }
+    }
+    for lock in dead {
+        let mut text = Vec::new();
+        lock.file().read_to_end(&mut text)?;
+        let mut left = false;
+        for name in names(&text) {
+            // A job that was handed out again may run under the same name by now.
+            if in_use.contains(&name) {
+                continue;
+            }
+            left |= !remove_job(path, &name);
+        }
+        if left {
+            lock.leave();
+        }
+    }
+    Ok(())
+}
+
+/// Removes a job's directory and scripts; whether nothing is left of it.
+fn remove_job(path: &Path, name: &str) -> bool {
+    let mut gone = true;
+    let scripts = format!("{name}{SCRIPT}");
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let removed = if file_name == *name {
+            fs::remove_dir_all(entry.path())
+        } else if file_name.to_str().is_some_and(|file| file.starts_with(&scripts)) {
+            fs::remove_file(entry.path())
+        } else {
+            continue;
+        };
+        match removed {
+            Ok(()) => tracing::info!(directory = %entry.path().display(), "removed what a dead worker left"),
+            Err(error) => {
+                tracing::warn!(directory = %entry.path().display(), %error, "cannot remove what a dead worker left");
+                gone = false;
+            }
+        }
+    }
+    gone
+}
+
+/// What a script's name is after that of its job's directory, before its step's number.
+pub(super) const SCRIPT: &str = ".run-";
+
+fn names(text: &[u8]) -> Vec<String> {
+    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let plain = |name: &&str| {
+        !name.is_empty() && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+    };
+    lines.map(str::trim).filter(plain).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_used_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let living = Arc::new(WorkDirectory::open(temp.path().to_owned()).unwrap());
+        let used = living.place("used-by-the-living", 1).unwrap();
+        let given_back = living.place("given-back", 1).unwrap();
+        for name in ["left", "used-by-the-living", "given-back", "somebody-elses"] {
+            fs::create_dir(temp.path().join(name)).unwrap();
+        }
+        fs::write(temp.path().join("left.run-1"), "x").unwrap();
+        drop(given_back);
+        let dead_board = temp.path().join(".executr-board-1-0");
+        fs::write(&dead_board, "left\nused-by-the-living\n..\n../left\n").unwrap();
+
+        let other = WorkDirectory::open(temp.path().to_owned()).unwrap();
+        let there = |name: &str| temp.path().join(name).exists();
+        assert!(!there("left") && !there("left.run-1") && !dead_board.exists());
+        assert!(there("used-by-the-living") && there("given-back") && there("somebody-elses"));
+        drop((used, other));
+    }
+
+    #[test]
+    fn a_taken_name_is_passed_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let work = Arc::new(WorkDirectory::open(temp.path().to_owned()).unwrap());
+        for expected in ["job", "job-2", "job-2-2"] {
+            let place = work.place("job", 2).unwrap();
+            assert_eq!(place.directory, work.path().join(expected));
+            fs::create_dir(&place.directory).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_board_shows_what_is_in_use_now() {
+        let temp = tempfile::tempdir().unwrap();
+        let work = Arc::new(WorkDirectory::open(temp.path().to_owned()).unwrap());
+        let shown = || names(&fs::read(&boards(temp.path()).unwrap()[0]).unwrap());
+        let (first, second) = (work.place("a", 1).unwrap(), work.place("b", 1).unwrap());
+        assert_eq!(shown(), ["a", "b"]);
+        drop(first);
+        let third = work.place("c", 1).unwrap();
+        assert_eq!(shown(), ["c", "b"]);
+        drop((second, third));
+        assert!(shown().is_empty());
+    }
+}

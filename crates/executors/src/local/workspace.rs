@@ -1,0 +1,114 @@
+//! The keepers, one per job at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use executr_agent_protocol::driver::{Keeper, KeeperOptions};
+
+use super::sandbox::LocalSandbox;
+use super::work_directory::WorkDirectory;
+use crate::contract::{ExecutorError, JobPlan, LimitOffers, Limits, Sandbox, Workspace};
+
+/// Keepers that rest until the next job.
+pub(super) type Pool = Arc<Mutex<Vec<Resting>>>;
+
+/// A keeper nobody uses now.
+#[derive(Debug)]
+pub(super) struct Resting {
+    pub(super) keeper: Keeper,
+    /// It can't be used any more, and its successor is still to be started.
+    pub(super) lost: bool,
+    /// What the last job left, because nobody cleaned up after it.
+    pub(super) left: Option<PathBuf>,
+}
+
+/// This machine, set up for jobs.
+pub(super) struct LocalWorkspace {
+    work: Arc<WorkDirectory>,
+    options: KeeperOptions,
+    limits: LimitOffers,
+    pool: Pool,
+}
+
+impl LocalWorkspace {
+    pub(super) async fn open(work_dir: PathBuf, options: KeeperOptions) -> Result<Self, ExecutorError> {
+        let work = Arc::new(WorkDirectory::open(work_dir)?);
+        let keeper = Keeper::spawn(options.clone()).await?;
+        let limits = keeper.offers().clone();
+        let pool = Arc::new(Mutex::new(vec![Resting { keeper, lost: false, left: None }]));
+        Ok(Self { work, options, limits, pool })
+    }
+
+    async fn keeper(&self) -> Result<Keeper, ExecutorError> {
+        let resting = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(mut resting) = resting else { return Ok(Keeper::spawn(self.options.clone()).await?) };
+        if let Err(error) = revive(&mut resting).await {
+            self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(resting);
+            return Err(error);
+        }
+        Ok(resting.keeper)
+    }
+}
+
+/// Makes a resting keeper usable.
+async fn revive(resting: &mut Resting) -> Result<(), ExecutorError> {
+    if resting.lost {
+        resting.keeper.respawn().await?;
+        resting.lost = false;
+    }
+    if let Some(left) = resting.left.take()
+        && let Err(failure) = resting.keeper.remove_directory(&left).await?
+    {
+        tracing::warn!(directory = %left.display(), %failure, "a job directory stays behind");
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Workspace for LocalWorkspace {
+    fn limits(&self) -> &LimitOffers {
+        &self.limits
+    }
+
+    async fn setup_job(&self, job: JobPlan) -> Result<Box<dyn Sandbox>, ExecutorError> {
+        refuse_limits(&job.limits, &self.limits)?;
+        let place = self
+            .work
+            .place(&job.job.to_string(), job.attempt)
+            .map_err(|source| ExecutorError::Directory { path: self.work.path().to_owned(), source })?;
+        let keeper = self.keeper().await?;
+        Ok(Box::new(LocalSandbox::new(keeper, Arc::clone(&self.pool), place, job)))
+    }
+
+    async fn cleanup(&self) {
+        let resting = std::mem::take(&mut *self.pool.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut resting in resting {
+            if let Err(error) = revive(&mut resting).await {
+                tracing::warn!(%error, "a keeper can't clean up");
+            }
+            if let Err(error) = resting.keeper.close().await {
+                tracing::warn!(%error, "a keeper can't be waited for");
+            }
+        }
+    }
+}
+
+fn refuse_limits(asked: &Limits, offered: &LimitOffers) -> Result<(), ExecutorError> {
+    let refusals = [
+        ("cpu", asked.cpu_millis > 0, &offered.cpu),
+        ("memory", asked.memory_bytes > 0, &offered.memory),
+        ("pids", asked.pids > 0, &offered.pids),
+    ];
+    for (limit, is_asked, offer) in refusals {
+        if let (true, Err(reason)) = (is_asked, offer) {
+            return Err(ExecutorError::Limit { limit, reason: reason.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory through a keeper.
+pub(super) async fn remove(keeper: &mut Keeper, directory: &Path) -> Result<(), ExecutorError> {
+    keeper.remove_directory(directory).await?.map_err(ExecutorError::Left)
+}
