@@ -1,1 +1,26 @@
 //! How one leased job runs: sandbox, steps, limits, output, result.
+//!
+//! - [`Engine`]: takes a lease, gives back how its attempt ended;
+//! - [`environment`]: what each step's environment is;
+//! - [`verdict`]: what an end means: outcome, exit code, words for people;
+//! - [`output`]: what becomes of what the steps write;
+//! - [`binary_cache`]: programs fetched by URL;
+//! - [`host`]: what the engine is told of the machine; it looks up nothing by itself;
+//! - [`stop`]: how an attempt is told to end.
+//!
+//! Where steps run is an executor's business, and how their processes are made and ended an agent's. Leases, slots and
+//! results on their way are the worker's.
+
+mod attempt;
+pub mod binary_cache;
+mod environment;
+mod host;
+pub mod output;
+mod retry_delay;
+mod stop;
+mod verdict;
+
+pub use attempt::{Engine, FinishedAttempt};
+pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
+pub use retry_delay::RetryDelay;
+pub use stop::{Stop, StopReason, Stopper};

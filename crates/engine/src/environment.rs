@@ -1,0 +1,147 @@
+//! A step's environment.
+//!
+//! ```text
+//! flat binary job     exactly its variables
+//! other jobs          fixed base ← inherited ← the job's ← the step's        (a later one wins)
+//! fixed base          PATH, HOME, TMPDIR, LANG, USER, EXECUTR_JOB_ID, EXECUTR_JOB_TYPE, EXECUTR_ATTEMPT
+//! ```
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use executr_api::Fence;
+use executr_spec::{EnvironmentBase, JobSpec, Step};
+
+use crate::host::{DEFAULT_PATH, HostContext, Inherit};
+
+/// Variables with this beginning are ours.
+const OURS: &[u8] = b"EXECUTR_";
+
+/// Where a job runs, as far as its environment shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) host: &'a HostContext,
+    pub(crate) inherit: Inherit,
+    pub(crate) fence: &'a Fence,
+    /// The job directory: HOME.
+    pub(crate) directory: &'a Path,
+    /// Whether the job directory goes with the job, and temporary files may with it.
+    pub(crate) is_sandbox: bool,
+}
+
+/// Each variable as `KEY=VALUE`.
+pub(crate) fn of_step(spec: &JobSpec, step: &Step, around: Surroundings<'_>) -> Vec<Bytes> {
+    let mut variables: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+    let (id, attempt) = (around.fence.job.to_string(), around.fence.attempt.to_string());
+    if spec.environment == EnvironmentBase::Fixed {
+        let directory = around.directory.as_os_str().as_bytes();
+        let host = around.host;
+        variables.insert(b"PATH", host.variable("PATH").unwrap_or(DEFAULT_PATH.as_bytes()));
+        variables.insert(b"HOME", directory);
+        variables.insert(b"TMPDIR", if around.is_sandbox { directory } else { b"/tmp" });
+        variables.insert(b"LANG", host.variable("LANG").unwrap_or(b"C.UTF-8"));
+        if let Some(user) = host.variable("USER").or_else(|| host.variable("LOGNAME")) {
+            variables.insert(b"USER", user);
+        }
+    }
+    inherit(spec, around, &mut variables);
+    if spec.environment == EnvironmentBase::Fixed {
+        variables.insert(b"EXECUTR_JOB_ID", id.as_bytes());
+        variables.insert(b"EXECUTR_JOB_TYPE", spec.job_type.as_str().as_bytes());
+        variables.insert(b"EXECUTR_ATTEMPT", attempt.as_bytes());
+    }
+    for (name, value) in spec.env.iter().chain(&step.env) {
+        variables.insert(name.as_bytes(), value.as_bytes());
+    }
+    // One buffer for all: each variable is a window into it.
+    let size = variables.iter().map(|(name, value)| name.len() + value.len() + 1).sum();
+    let mut buffer = BytesMut::with_capacity(size);
+    let mut words = Vec::with_capacity(variables.len());
+    for (name, value) in variables {
+        buffer.put_slice(name);
+        buffer.put_u8(b'=');
+        buffer.put_slice(value);
+        words.push(buffer.split().freeze());
+    }
+    words
+}
+
+fn inherit<'a>(spec: &JobSpec, around: Surroundings<'a>, variables: &mut BTreeMap<&'a [u8], &'a [u8]>) {
+    if around.inherit == Inherit::Nothing || spec.inherit.is_empty() {
+        return;
+    }
+    let all = spec.inherit.iter().any(|name| name == "*");
+    for (name, value) in &around.host.variables {
+        let name = name.as_bytes();
+        let asked = all || spec.inherit.iter().any(|asked| asked.as_bytes() == name);
+        let allowed = around.inherit == Inherit::All || !name.starts_with(OURS);
+        if asked && allowed {
+            variables.insert(name, value.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use executr_spec::{JobId, LeaseId, StepCommand};
+
+    use super::*;
+
+    fn environment(spec: &JobSpec, inherit: Inherit) -> Vec<String> {
+        let variables = [("PATH", "/opt/bin"), ("USER", "ann"), ("EDITOR", "ed"), ("EXECUTR_TOKEN", "secret")];
+        let host = HostContext { variables: variables.map(|(name, value)| (name.into(), value.into())).into() };
+        let fence = Fence { job: JobId(uuid::Uuid::nil()), attempt: 2, lease: LeaseId(uuid::Uuid::nil()) };
+        let around =
+            Surroundings { host: &host, inherit, fence: &fence, directory: Path::new("/work/j"), is_sandbox: true };
+        let words = of_step(spec, &spec.steps[0], around);
+        words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    fn spec() -> JobSpec {
+        let mut spec = JobSpec::new(vec![Step::new(StepCommand::Run("env".to_owned()))]);
+        spec.env.insert("A".to_owned(), "job's".to_owned());
+        spec.env.insert("B".to_owned(), "1=2".to_owned());
+        spec.steps[0].env.insert("A".to_owned(), "step's".to_owned());
+        spec
+    }
+
+    #[test]
+    fn a_flat_job_gets_exactly_its_variables() {
+        let spec = JobSpec { environment: EnvironmentBase::Empty, ..spec() };
+        assert_eq!(environment(&spec, Inherit::All), ["A=step's", "B=1=2"]);
+    }
+
+    #[test]
+    fn others_start_from_the_fixed_base() {
+        assert_eq!(
+            environment(&spec(), Inherit::Nothing),
+            [
+                "A=step's",
+                "B=1=2",
+                "EXECUTR_ATTEMPT=2",
+                "EXECUTR_JOB_ID=00000000-0000-0000-0000-000000000000",
+                "EXECUTR_JOB_TYPE=command",
+                "HOME=/work/j",
+                "LANG=C.UTF-8",
+                "PATH=/opt/bin",
+                "TMPDIR=/work/j",
+                "USER=ann",
+            ]
+        );
+    }
+
+    #[test]
+    fn inherited_is_what_is_asked_for_and_allowed() {
+        let mut spec = JobSpec { inherit: vec!["EDITOR".to_owned(), "EXECUTR_TOKEN".to_owned()], ..spec() };
+        let has = |spec: &JobSpec, inherit, word: &str| environment(spec, inherit).iter().any(|found| found == word);
+        assert!(!has(&spec, Inherit::Nothing, "EDITOR=ed"));
+        assert!(has(&spec, Inherit::AllButOurs, "EDITOR=ed"));
+        assert!(!has(&spec, Inherit::AllButOurs, "EXECUTR_TOKEN=secret"));
+        assert!(has(&spec, Inherit::All, "EXECUTR_TOKEN=secret"));
+        spec.inherit = vec!["*".to_owned()];
+        assert!(has(&spec, Inherit::AllButOurs, "EDITOR=ed"));
+        assert!(!has(&spec, Inherit::AllButOurs, "EXECUTR_TOKEN=secret"));
+    }
+}

@@ -1,0 +1,87 @@
+//! How a running attempt is told to end.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Why an attempt is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The coordinator asked for it: its result is still wanted.
+    Cancelled,
+    /// The lease is another worker's by now: nobody wants its result.
+    LeaseLost,
+    /// An exclusive job whose lease couldn't be renewed in time.
+    NotRenewed,
+    /// The worker has to go now. Its lease runs out, and the job is handed out again.
+    ShutDown,
+}
+
+/// An order to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StopOrder {
+    pub(crate) reason: StopReason,
+    /// How long processes may take to end by themselves.
+    pub(crate) grace: Duration,
+}
+
+/// Ends an attempt. Dropped, it ends nothing.
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<Option<StopOrder>>);
+
+/// The attempt's side.
+#[derive(Debug)]
+pub struct Stop {
+    receiver: watch::Receiver<Option<StopOrder>>,
+    deaf: bool,
+}
+
+impl Stopper {
+    /// A stopper, and what to give to the attempt.
+    #[must_use]
+    pub fn new() -> (Self, Stop) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), Stop { receiver, deaf: false })
+    }
+
+    /// Tells the attempt to end: SIGTERM, and SIGKILL after `grace`. A later order shortens the grace, and a reason for
+    /// which the result isn't wanted stays.
+    pub fn stop(&self, reason: StopReason, grace: Duration) {
+        self.0.send_if_modified(|order| {
+            let before = *order;
+            *order = Some(match before {
+                Some(first) => StopOrder {
+                    reason: if first.reason == StopReason::LeaseLost { first.reason } else { reason },
+                    grace: first.grace.min(grace),
+                },
+                None => StopOrder { reason, grace },
+            });
+            *order != before
+        });
+    }
+}
+
+impl Stop {
+    /// The order, if there is one.
+    pub(crate) fn order(&self) -> Option<StopOrder> {
+        *self.receiver.borrow()
+    }
+
+    /// Waits for an order that wasn't seen yet.
+    pub(crate) async fn ordered(&mut self) -> StopOrder {
+        loop {
+            if self.deaf {
+                return std::future::pending().await;
+            }
+            match self.receiver.changed().await {
+                Ok(()) => {
+                    if let Some(order) = *self.receiver.borrow_and_update() {
+                        return order;
+                    }
+                }
+                // Nobody is left to order anything.
+                Err(_) => self.deaf = true,
+            }
+        }
+    }
+}
