@@ -8,32 +8,45 @@ use crate::{component, run};
 
 /// The `executr` program, built from the sources as they are now, in the profile of the running test.
 ///
-/// Cargo makes a program for the integration tests of its own package only, so the first test of a run that asks for
-/// it builds it; the others wait and find it.
-///
 /// # Panics
 ///
 /// With the compiler's output when it does not compile.
 #[must_use]
 pub fn executr() -> PathBuf {
+    built("executr-cli", "executr")
+}
+
+/// The agent as a program of its own: a keeper for tests below the command.
+///
+/// # Panics
+///
+/// With the compiler's output when it does not compile.
+#[must_use]
+pub fn agent() -> PathBuf {
+    built("executr-agent", "executr-agent")
+}
+
+/// Cargo makes a program for the integration tests of its own package only, so the first test of a run that asks for
+/// it builds it; the others wait and find it.
+fn built(package: &str, binary: &str) -> PathBuf {
     let profile_directory = profile_directory();
-    let program = profile_directory.join("executr");
+    let program = profile_directory.join(binary);
     let target_directory = profile_directory.parent().expect("target/PROFILE");
     let (_, _lock) = run::locked_directory(target_directory);
-    let built = target_directory.join("executr-built-by");
+    let built = target_directory.join(format!("{binary}-built-by"));
     let run = run::id();
     if fs::read_to_string(&built).is_ok_and(|by| by == run) && program.is_file() {
         return program;
     }
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--package", "executr-cli", "--bin", "executr", "--target-dir"])
+        .args(["build", "--package", package, "--bin", binary, "--target-dir"])
         .arg(target_directory)
         .args(if profile_directory.ends_with("release") { &["--release"][..] } else { &[] })
         .current_dir(root())
         .stdin(Stdio::null())
         .output()
         .expect("cargo runs these tests, so it can be started");
-    assert!(output.status.success(), "executr does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{binary} does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     fs::write(&built, run).expect("the target directory is writable");
     program
 }

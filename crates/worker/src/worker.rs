@@ -1,0 +1,124 @@
+//! A worker process's inside.
+
+use std::sync::Arc;
+
+use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
+use executr_engine::binary_cache::{BinaryCache, CacheError};
+use executr_engine::{Engine, Inherit};
+use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
+use executr_executors::local::LocalExecutor;
+use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
+use thiserror::Error;
+
+use crate::dispatcher::Dispatcher;
+use crate::options::WorkerOptions;
+use crate::outbox::{Outbox, OutboxError};
+use crate::shutdown::Shutdown;
+
+/// A worker, set up and not started.
+pub struct Worker {
+    options: WorkerOptions,
+    hello: WorkerHello,
+    engine: Engine,
+    outbox: Outbox,
+}
+
+/// What a worker did in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerSummary {
+    /// Attempts it started.
+    pub started: u64,
+    /// Of those, ended well.
+    pub succeeded: u64,
+    /// Of those, ended badly.
+    pub failed: u64,
+    /// Of those, ended by request.
+    pub cancelled: u64,
+    /// Results the coordinator couldn't be told: they lie in the spool for the next worker.
+    pub undelivered: u64,
+}
+
+/// Why a worker can't work.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// Jobs can't be run here.
+    #[error("this machine can't run jobs: {0}")]
+    Executor(#[from] ExecutorError),
+    /// Binaries can't be kept here.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// Results can't be kept here.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The server doesn't want it.
+    #[error("the server refuses this executor: {0}")]
+    Refused(ApiError),
+}
+
+impl Worker {
+    /// Sets up what jobs need: directories, the first keeper, what an earlier worker left to deliver. Takes no job yet.
+    ///
+    /// # Errors
+    /// When this machine can't run jobs as asked.
+    pub async fn start(api: Arc<dyn WorkerApi>, options: WorkerOptions) -> Result<Self, WorkerError> {
+        let outbox = Outbox::open(options.spool_dir.join("results"))?;
+        let cache = BinaryCache::open(options.cache.clone())?;
+        let executor = LocalExecutor { work_dir: options.work_dir.clone(), keeper: options.keeper.clone() };
+        let workspace = executor.setup_workspace().await?;
+        let suffix = uuid::Uuid::new_v4().simple().to_string();
+        let hello = WorkerHello {
+            id: WorkerId(format!("{}-{}", options.name, &suffix[..12])),
+            name: options.name.clone(),
+            ip: options.ip.clone(),
+            version: Version::current(),
+            slots: options.slots.max(1),
+            queues: options.queues.clone(),
+            offers: offers(&options, workspace.limits()),
+        };
+        let engine = Engine {
+            workspace,
+            cache,
+            api,
+            host: options.host.clone(),
+            policy: options.policy,
+            output: options.output.clone(),
+            kill_grace: options.kill_grace,
+        };
+        Ok(Self { options, hello, engine, outbox })
+    }
+
+    /// Who it is to the coordinator.
+    #[must_use]
+    pub fn hello(&self) -> &WorkerHello {
+        &self.hello
+    }
+
+    /// Takes jobs and runs them, until it is told to stop, has run as many or as long as it may, or the coordinator
+    /// says so.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when the coordinator doesn't take it at all.
+    pub async fn run(self, shutdown: Shutdown) -> Result<WorkerSummary, WorkerError> {
+        let workspace: Arc<dyn Workspace> = Arc::clone(&self.engine.workspace);
+        let dispatcher = Dispatcher::new(self.options, self.hello, Arc::new(self.engine), self.outbox);
+        let summary = dispatcher.run(shutdown.also_what_was_told()).await;
+        workspace.cleanup().await;
+        summary
+    }
+}
+
+/// What the worker can and may do.
+fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
+    let offered = [
+        (Capability::LimitCpu, limits.cpu.is_ok()),
+        (Capability::LimitMemory, limits.memory.is_ok()),
+        (Capability::LimitPids, limits.pids.is_ok()),
+        (Capability::Directory, options.policy.directory),
+        (Capability::Inherit, options.policy.inherit != Inherit::Nothing),
+    ];
+    Offers {
+        executors: [ExecutorKind::Local].into(),
+        labels: options.labels.clone(),
+        capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
+    }
+}

@@ -1,0 +1,6 @@
+//! A whole worker with real keepers, against a coordinator made for tests.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod jobs;
+mod rig;
