@@ -10,6 +10,7 @@ mod garbage;
 mod metrics;
 mod original;
 mod output;
+mod property;
 mod running;
 mod stopping;
 mod tls;
