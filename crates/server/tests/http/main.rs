@@ -5,6 +5,7 @@
 mod access;
 mod blobs;
 mod bounds;
+mod documented;
 mod errors;
 mod garbage;
 mod metrics;
