@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use executr_spec::Digest;
 use thiserror::Error;
@@ -121,6 +121,24 @@ impl BlobDir {
         }
     }
 
+    /// Removes blobs on their way that nobody brings and nobody has added to for `kept`.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn forget_partials(&self, kept: Duration) -> Result<(), BlobDirError> {
+        let directory = self.root.join(".partial");
+        for entry in fs::read_dir(&directory).map_err(BlobDirError::io("list", &directory))?.flatten() {
+            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > kept)
+                && let Some(partial) = self.bring(digest)?
+            {
+                partial.abandon();
+            }
+        }
+        Ok(())
+    }
+
     /// Notes that a blob is used now.
     ///
     /// # Errors
@@ -194,7 +212,6 @@ impl BlobDir {
 mod tests {
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use super::*;
 
@@ -252,6 +269,22 @@ mod tests {
         );
         assert!(blobs.hold(digest).unwrap().is_none());
         assert_eq!(blobs.bring(digest).unwrap().unwrap().length(), 0, "and what was wrong isn't gone on with");
+    }
+
+    #[test]
+    fn what_nobody_goes_on_with_is_forgotten() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(temp.path()).unwrap();
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        for digest in [old, new] {
+            blobs.bring(digest).unwrap().unwrap().append(b"part").unwrap();
+        }
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let file = OpenOptions::new().write(true).open(temp.path().join(".partial").join(old.to_string())).unwrap();
+        file.set_modified(long_ago).unwrap();
+        blobs.forget_partials(Duration::from_secs(3_600)).unwrap();
+        assert_eq!(blobs.bring(old).unwrap().unwrap().length(), 0);
+        assert_eq!(blobs.bring(new).unwrap().unwrap().length(), 4);
     }
 
     #[test]

@@ -78,7 +78,12 @@ impl BinaryCache {
                         Err(error) => return Err(error.into()),
                     }
                 }
-                Err(Broken::Final(error)) => return Err(error),
+                Err(Broken::Final(error)) => {
+                    if error.is_final() {
+                        partial.abandon();
+                    }
+                    return Err(error);
+                }
                 Err(Broken::Passing(error)) => {
                     if partial.length() > furthest {
                         (tries, furthest) = (0, partial.length());

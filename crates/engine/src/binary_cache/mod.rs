@@ -177,6 +177,8 @@ pub struct BinaryCache {
 
 /// How often other processes are told that a program is still in use.
 const TOUCH_EVERY: Duration = Duration::from_secs(10);
+/// Nobody goes on with a download that stopped so long ago.
+const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// How often it is looked whether another process has finished a download.
 const OTHER_PROCESS: Duration = Duration::from_millis(100);
 
@@ -194,6 +196,7 @@ impl BinaryCache {
             counters: Counters::default(),
             http: tokio::sync::OnceCell::new(),
         };
+        cache.blobs.forget_partials(PARTIALS_KEPT)?;
         cache.evict()?;
         Ok(cache)
     }
