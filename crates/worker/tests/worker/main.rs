@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod away;
 mod jobs;
+mod leaving;
 mod rig;
+mod streaming;
