@@ -95,17 +95,42 @@ impl Background {
         Self { child, log }
     }
 
-    /// Waits until the server on `port` says that it is healthy.
+    /// Starts a server, `executr` with `arguments` and `environment`, on a free port of the loopback interface, and waits
+    /// until it says that it is healthy. Returns it with its URL.
     ///
     /// # Panics
     ///
     /// With what it printed, when it ends or takes too long.
+    #[must_use]
     #[track_caller]
-    pub fn wait_healthy(&mut self, port: u16) {
+    pub fn serve(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> (Self, String) {
+        let name = arguments.first().copied().unwrap_or("server");
+        let mut command = home.executr(arguments);
+        command.envs(environment.iter().copied());
+        Self::serve_with(home, name, &mut command)
+    }
+
+    /// As [`Background::serve`], with a command that runs `executr` in the end.
+    ///
+    /// # Panics
+    ///
+    /// As [`Background::serve`].
+    #[must_use]
+    #[track_caller]
+    pub fn serve_with(home: &Home, name: &str, command: &mut Command) -> (Self, String) {
+        let port_file = home.path().join(format!("{name}.port"));
+        // Left by an earlier server of this name.
+        drop(fs::remove_file(&port_file));
+        command.env("EXECUTR_PORT", "0").env("EXECUTR_PORT_FILE", &port_file);
+        let mut server = Self::start(home, name, command);
         let deadline = Instant::now() + PATIENCE;
-        while loopback::status_of(port, "/api/v1/health") != Some(200) {
-            let ended = self.child.try_wait().expect("a child of ours");
-            assert!(ended.is_none() && Instant::now() < deadline, "no server on port {port}: {}", self.output());
+        loop {
+            let port = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
+            if let Some(port) = port.filter(|port| loopback::status_of(*port, "/api/v1/health") == Some(200)) {
+                return (server, format!("http://127.0.0.1:{port}"));
+            }
+            let ended = server.child.try_wait().expect("a child of ours");
+            assert!(ended.is_none() && Instant::now() < deadline, "no healthy server: {}", server.output());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -134,6 +159,15 @@ impl Background {
     pub fn kill(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+
+    /// Whether it is over.
+    ///
+    /// # Panics
+    ///
+    /// Never for a child of ours.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
     }
 
     /// Waits for its end; `None` when it takes too long.

@@ -25,6 +25,8 @@ impl Exit {
     pub(crate) const NO_RESULT: Self = Self(125);
     /// The job was cancelled: as if by Ctrl-C.
     pub(crate) const CANCELLED: Self = Self(130);
+    /// The reader of the job's output is gone: as if the job had been told by SIGPIPE.
+    pub(crate) const OUTPUT_CLOSED: Self = Self(141);
 
     /// How a command ends whose exit code is that of this job.
     pub(crate) fn of_job(job: &JobView) -> Self {

@@ -8,7 +8,9 @@ mod commands;
 mod connection;
 mod errors;
 mod exit;
+mod host;
 mod logging;
+mod services;
 mod show;
 
 use std::process::ExitCode;
@@ -16,8 +18,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::arguments::Arguments;
+use crate::errors::Failure;
 
 fn main() -> ExitCode {
+    // Before anything else: a keeper has no runtime, no threads and no use for arguments.
+    if std::env::args_os().nth(1).is_some_and(|word| word == host::KEEPER) {
+        return host::be_keeper();
+    }
     let arguments = Arguments::parse();
-    commands::execute(arguments).unwrap_or_else(errors::Failure::report).into()
+    let exit = host::arm_failpoint().and_then(|()| commands::execute(arguments));
+    exit.unwrap_or_else(Failure::report).into()
 }

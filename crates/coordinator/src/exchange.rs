@@ -61,7 +61,9 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     let hold = Duration::from_millis(report.wait_ms).min(core.options.max_hold());
     let orders = open.wait(&report, &opened, &listed, !verdicts.is_empty(), Instant::now() + hold).await;
     match orders {
-        Ok(orders) => Ok(Orders { verdicts, lease_ms: open.nothing().lease_ms, ..orders }),
+        Ok(Orders { leases, cancels, releases, .. }) => {
+            Ok(Orders { verdicts, leases, cancels, releases, ..open.nothing() })
+        }
         // The verdicts are worth more than the error, which the next exchange meets as well.
         Err(_) if !verdicts.is_empty() => Ok(Orders { verdicts, ..open.nothing() }),
         Err(error) => Err(error),
@@ -96,7 +98,7 @@ impl Open<'_> {
         }
     }
 
-    /// A claim for all slots that are free, if any.
+    /// A claim for the slots that are free, if any.
     fn reserve(&self, report: &Report, opened: &Opened, listed: &Listed) -> Option<Reserved> {
         let slots = self.session.reserve(listed)?;
         Some(Reserved {

@@ -19,6 +19,11 @@ use crate::lock::Lock;
 /// An order that a worker doesn't seem to have followed is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(2);
 
+/// At most so many jobs are handed out at a time; a worker with more free slots comes again at once.
+const HANDED_OUT: u32 = 256;
+/// An answer carries about so many bytes of jobs; the rest comes with the next.
+const ANSWER_BYTES: usize = 8 << 20;
+
 /// All sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Lock<HashMap<WorkerId, Arc<Session>>>);
@@ -272,10 +277,10 @@ impl Session {
         true
     }
 
-    /// Reserves the slots that are free when what the report lists as gone is gone.
+    /// Reserves slots that are free when what the report lists as gone is gone.
     pub(crate) fn reserve(self: &Arc<Self>, listed: &Listed) -> Option<Slots> {
         let mut state = self.state.hold();
-        let count = state.free(listed);
+        let count = state.free(listed).min(HANDED_OUT);
         state.claiming += count;
         (count > 0).then(|| Slots { session: Arc::clone(self), count })
     }
@@ -373,8 +378,14 @@ impl Session {
                 }
             }
         }
-        // The order in which they were handed out means something to users who watch a single slot.
+        // The oldest first, as a user who watches a single slot expects.
         orders.leases.sort_by_key(|lease| lease.fence.job);
+        let mut bytes = 0;
+        orders.leases.retain(|lease| {
+            let fits = bytes < ANSWER_BYTES;
+            bytes += lease.spec.as_str().len();
+            fits
+        });
         orders
     }
 

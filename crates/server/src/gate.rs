@@ -108,3 +108,77 @@ pub(crate) async fn no_method(request: Request) -> Failure {
     )
     .status(StatusCode::METHOD_NOT_ALLOWED)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use axum::{Router, middleware, routing};
+    use executr_coordinator::{Coordinator, Options};
+    use executr_store::SystemClock;
+    use executr_store::model::ModelStore;
+    use http_body_util::BodyExt;
+    use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::app::App;
+    use crate::metrics::Metrics;
+    use crate::options::Limits;
+
+    /// A router with the gate around one handler that panics and one that takes too long.
+    async fn router() -> Router {
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(ModelStore::new(Arc::new(SystemClock)));
+        let app = Arc::new(App {
+            coordinator: Coordinator::start(store, Options::default(), metrics.clone()).await.expect("a start"),
+            metrics,
+            limits: Limits::default(),
+            allow_anonymous: true,
+            stopping: CancellationToken::new(),
+            bulk: Arc::new(Semaphore::new(1)),
+            openapi: bytes::Bytes::new(),
+        });
+        async fn panics() -> Response {
+            panic!("the secret is 42");
+        }
+        async fn hangs() -> Response {
+            std::future::pending().await
+        }
+        let late = Router::new()
+            .route("/hangs", routing::get(hangs))
+            .layer(middleware::from_fn_with_state(Duration::from_millis(1), within));
+        Router::new()
+            .route("/panics", routing::get(panics))
+            .merge(late)
+            .layer(middleware::from_fn_with_state(app.clone(), pass))
+            .with_state(app)
+    }
+
+    async fn answer(path: &str) -> (StatusCode, ApiError) {
+        let request =
+            Request::builder().uri(path).header("x-request-id", "id-1").body(Body::empty()).expect("a request");
+        let response = router().await.oneshot(request).await.expect("an answer");
+        assert_eq!(response.headers()["x-request-id"], "id-1");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&body).expect("an error"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_the_id_and_nothing_of_what_it_said() {
+        let (status, error) = answer("/panics").await;
+        assert_eq!((status.as_u16(), error.code), (500, ErrorCode::Internal));
+        assert_eq!(error.context["request_id"], "id-1");
+        assert!(!error.to_string().contains("42"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_answered_all_the_same() {
+        let (status, error) = answer("/hangs").await;
+        assert_eq!((status.as_u16(), error.code), (504, ErrorCode::Timeout));
+        assert_eq!(error.context["request_id"], "id-1");
+    }
+}

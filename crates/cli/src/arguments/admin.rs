@@ -6,14 +6,18 @@ use executr_api::Role;
 use executr_spec::{Span, Tenant, TokenId};
 
 use super::connection::ConnectionArgs;
+use super::server::DatabaseArgs;
 use super::values::OutputForm;
 
 /// `executr token`
 #[derive(Debug, Args)]
 #[command(
     about = "Create, list and revoke access tokens",
+    long_about = "Creates, lists and revokes access tokens: through the server, or, when a database is named with --db-url \
+        or --data-dir, in that database without a server. The first token has to be made while everybody may do \
+        everything: on the server's own machine, or in its database.",
     after_help = "Examples:
-  executr token create --role admin --name me > admin.token
+  executr token create --role admin --name me --db-url postgres://executr:secret@db/executr > admin.token
   executr token create --role execute --name w1
   executr token list"
 )]
@@ -28,7 +32,7 @@ pub(crate) enum TokenCommand {
     /// Create a token and print it; it is shown this once
     #[command(after_help = "Examples:
   executr token create --role submit --name ci > ci.token
-  executr token create --role execute --name w1 > execute.token")]
+  executr token create --role execute --name w1 --data-dir /var/lib/executr")]
     Create {
         /// What it allows: read (look at jobs), submit (that, and submit and cancel), execute (be an executor), admin
         #[arg(long)]
@@ -69,6 +73,8 @@ pub(crate) enum TokenCommand {
 #[derive(Debug, Args)]
 pub(crate) struct TokenPlaceArgs {
     #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
     /// How to show them
     #[arg(long, env = "EXECUTR_OUTPUT", value_name = "FORM", default_value = "table")]
@@ -105,6 +111,21 @@ pub(crate) struct ExecutorsArgs {
     pub(crate) output: OutputForm,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// `executr migrate`
+#[derive(Debug, Args)]
+#[command(
+    about = "Bring a database up to date without starting a server",
+    long_about = "Brings a database up to date without starting a server, with an account that may create tables. A \
+        server does the same when it starts.",
+    after_help = "Examples:
+  executr migrate --db-url postgres://owner:secret@db/executr
+  executr migrate --data-dir /var/lib/executr"
+)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
 }
 
 /// `executr completions`

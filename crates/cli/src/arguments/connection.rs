@@ -7,12 +7,15 @@ use clap::{ArgMatches, Args, FromArgMatches};
 
 use super::values;
 
+/// Where a server started without flags is reached from its own machine.
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+
 /// Where the server is, and what to show it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ConnectionArgs {
     /// The server
-    #[arg(long, env = "EXECUTR_SERVER_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "EXECUTR_SERVER_URL", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub(crate) server_url: String,
     #[command(flatten)]
     pub(crate) credentials: CredentialArgs,

@@ -37,14 +37,29 @@ pub(crate) struct ExecutorArgs {
     pub(crate) max_jobs: u32,
     #[command(flatten)]
     pub(crate) choices: ExecutorChoices,
+    /// Where results are kept while the server is away. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
+    #[arg(long, env = "EXECUTR_DATA_DIR", value_name = "DIR", value_parser = values::path, help_heading = "Server")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Accepted and without effect: nothing polls. A waiting executor is answered the moment there is a job
     #[arg(long, env = "EXECUTR_POLL_INTERVAL", value_name = "DURATION", default_value = "5s", help_heading = "Server")]
     pub(crate) poll_interval: Span,
     /// How often at least to tell the server about running jobs; it may ask for more
-    #[arg(long, env = "EXECUTR_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "5s", help_heading = "Server")]
+    #[arg(
+        long,
+        env = "EXECUTR_HEARTBEAT_INTERVAL",
+        value_name = "DURATION",
+        default_value = "5s",
+        help_heading = "Server"
+    )]
     pub(crate) heartbeat_interval: Span,
     /// Take no jobs after so long without the server, until it is back
-    #[arg(long, env = "EXECUTR_NETWORK_TIMEOUT", value_name = "DURATION", default_value = "60s", help_heading = "Server")]
+    #[arg(
+        long,
+        env = "EXECUTR_NETWORK_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "60s",
+        help_heading = "Server"
+    )]
     pub(crate) network_timeout: Span,
     /// Exit, with 0, after so many jobs
     #[arg(long, env = "EXECUTR_MAX_TOTAL_JOBS", value_name = "NUMBER", help_heading = "Ending by itself")]

@@ -8,6 +8,37 @@ use executr_spec::{BackoffKind, Bytes, Digest, JobType, Millicores, Priority, Qu
 use super::connection::ConnectionArgs;
 use super::values::{self, OutputForm};
 
+/// `executr run`
+#[derive(Debug, Args)]
+#[command(
+    about = "Run a job here and now, with nothing installed and no server",
+    long_about = "Runs a job here and now: a coordinator with an embedded database of its own and an executor, in one \
+        process that ends with the job.\n\n\
+        The job runs in this directory with this environment. Its output appears as it is written, byte for byte; the \
+        exit code is the job's, 128 + n when signal n ended it. Ctrl-C cancels the job, with every process it has \
+        started; a second Ctrl-C doesn't wait for that.",
+    after_help = "Examples:
+  executr run -- make test
+  executr run -- sh -c 'echo hello; sleep 1; echo done'
+  executr run --timeout 10m --memory 2Gi -- ./build.sh all"
+)]
+pub(crate) struct RunArgs {
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<String>,
+    /// End the job after so long: 300ms, 5s, 10m, 2h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Span>,
+    /// A variable for the job, on top of this environment; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    pub(crate) env: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    /// Where data is kept while the job runs. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
+    #[arg(long, env = "EXECUTR_DATA_DIR", value_name = "DIR", value_parser = values::path)]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
 /// Bounds for a job. Where they can't be kept the job isn't run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(crate) struct LoggingArgs {
-    /// The least important messages to write. By default `info` for server, executor and up, none for other commands
+    /// The least important messages to write. By default `info` for server and executor, `warn` for up, none for other commands
     #[arg(long, global = true, env = "EXECUTR_LOG_LEVEL", value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
     /// How to write them

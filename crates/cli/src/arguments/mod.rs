@@ -5,18 +5,25 @@
 
 mod admin;
 mod connection;
+mod executor;
 mod job;
+
 mod jobs;
 mod logging;
+mod server;
 mod values;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use admin::{CompletionsArgs, ExecutorsArgs, StatsArgs, TokenArgs, TokenCommand, TokenPlaceArgs};
-pub(crate) use connection::{ConnectionArgs, CredentialArgs, TokenSource};
-pub(crate) use job::SubmitArgs;
+pub(crate) use admin::{
+    CompletionsArgs, ExecutorsArgs, MigrateArgs, StatsArgs, TokenArgs, TokenCommand, TokenPlaceArgs,
+};
+pub(crate) use connection::{ConnectionArgs, CredentialArgs, DEFAULT_SERVER, TokenSource};
+pub(crate) use executor::{ExecutorArgs, ExecutorChoices, UpArgs};
+pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
+pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
 pub(crate) use values::OutputForm;
 
 /// Runs jobs: at once on this machine, or from a durable queue on many.
@@ -43,6 +50,10 @@ pub(crate) struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(RunArgs),
+    Up(Box<UpArgs>),
+    Server(Box<ServerArgs>),
+    Executor(Box<ExecutorArgs>),
     Submit(Box<SubmitArgs>),
     List(ListArgs),
     Status(StatusArgs),
@@ -52,6 +63,7 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     Executors(ExecutorsArgs),
     Token(TokenArgs),
+    Migrate(MigrateArgs),
     Completions(CompletionsArgs),
 }
 
@@ -80,6 +92,10 @@ mod tests {
 
     #[test]
     fn a_jobs_own_flags_are_not_ours() {
+        let Command::Run(run) = parse("executr run --timeout 5s make -j4 --output json").expect("a run").command else {
+            panic!("not a run");
+        };
+        assert_eq!(run.command, ["make", "-j4", "--output", "json"]);
         let Command::Submit(submit) = parse("executr submit --wait ./program -- -r").expect("a job").command else {
             panic!("not a submission");
         };
@@ -90,6 +106,10 @@ mod tests {
     #[test]
     fn the_originals_commands_are_understood() {
         for line in [
+            "executr server --db-url postgres://a:b@h/d --host 127.0.0.1 --port 1 --cleanup-interval 1h --job-retention 48h \
+             --heartbeat-timeout 15s --max-output-size 1048576 --log-level info --log-format text",
+            "executr executor --name w --server-url http://h:8080 --max-jobs 2 --poll-interval 5s --heartbeat-interval 5s \
+             --network-timeout 60s --cache-dir /c --work-dir /w --max-cache-size 400 --log-level debug",
             "executr submit --server-url http://h --binary-url https://h/b --type t --priority background --args in --args out \
              --env A=b --output json",
             "executr status 01890a5d-ac96-774b-bcce-b302099a8057 --output json",
@@ -106,9 +126,13 @@ mod tests {
         for (line, told) in [
             ("executr status 17", "`executr list` shows them"),
             ("executr submit --env A -- true", "NAME=VALUE"),
+            ("executr executor --server-url http://h", "--name"),
             ("executr submit --priority urgent -- true", "foreground, background or best_effort"),
             ("executr submit --timeout soon -- true", "300ms"),
-            ("executr list --log-format xml", "json, text"),
+            ("executr executor --name w --server-url http://h --queue a=0", "at least 1"),
+            ("executr executor --name w --server-url http://h --allow everything", "directory"),
+            ("executr server --log-format xml", "json, text"),
+            ("executr run", "COMMAND"),
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(error.contains(told), "{line}: {error}");

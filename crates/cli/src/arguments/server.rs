@@ -7,6 +7,10 @@ use clap::{Args, ValueHint};
 use executr_spec::Span;
 
 use super::values;
+use crate::errors::{Failure, Result};
+
+/// Where in a data directory the queue's database is.
+pub(crate) const QUEUE: &str = "queue";
 
 /// `executr server`
 #[derive(Debug, Args)]
@@ -63,10 +67,11 @@ impl DatabaseArgs {
         self.db_url.is_some() || self.data_dir.is_some()
     }
 
-    /// The database, when `default` is where data is kept unless told otherwise.
-    pub(crate) fn place(&self, default: PathBuf) -> Result<DatabasePlace, String> {
+    /// The database, or that of `default` when none is named.
+    pub(crate) fn place(&self, default: impl FnOnce() -> Result<PathBuf>) -> Result<DatabasePlace> {
         let Some(url) = &self.db_url else {
-            return Ok(DatabasePlace::Embedded(self.data_dir.clone().unwrap_or(default)));
+            let directory = self.data_dir.as_ref().map(|data| Ok(data.join(QUEUE)));
+            return directory.unwrap_or_else(default).map(DatabasePlace::Embedded);
         };
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(DatabasePlace::Postgres(url.clone()));
@@ -75,11 +80,14 @@ impl DatabaseArgs {
         // Without a scheme it can only be a directory.
         let directory = directory.or_else(|| (!url.contains("://")).then_some(url));
         match directory {
-            Some(directory) if !directory.is_empty() => values::path(directory).map(DatabasePlace::Embedded),
-            _ => Err(format!(
+            Some(directory) if !directory.is_empty() => {
+                values::path(directory).map(DatabasePlace::Embedded).map_err(Failure::usage)
+            }
+            // The whole of it may hold a password.
+            _ => Err(Failure::usage(format!(
                 "--db-url: `{}` is no database; write postgres://USER:PASSWORD@HOST/NAME or sqlite:DIR",
-                url.split("://").next().unwrap_or_default()
-            )),
+                url.split(':').next().unwrap_or_default()
+            ))),
         }
     }
 }
@@ -120,7 +128,7 @@ pub(crate) struct ListeningArgs {
     pub(crate) insecure_no_tokens: bool,
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+fn address(text: &str) -> std::result::Result<IpAddr, String> {
     match text {
         "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
         text => text.parse().map_err(|_| "write an IP address, such as 127.0.0.1, 0.0.0.0 or ::".to_owned()),
@@ -131,16 +139,19 @@ fn address(text: &str) -> Result<IpAddr, String> {
 mod tests {
     use super::*;
 
-    fn place(db_url: Option<&str>, data_dir: Option<&str>) -> Result<DatabasePlace, String> {
+    fn place(db_url: Option<&str>, data_dir: Option<&str>) -> std::result::Result<DatabasePlace, String> {
         let arguments = DatabaseArgs { db_url: db_url.map(str::to_owned), data_dir: data_dir.map(PathBuf::from) };
-        arguments.place(PathBuf::from("/state"))
+        arguments.place(|| Ok(PathBuf::from("/state/queue"))).map_err(|failure| match failure {
+            Failure::Told { problem, .. } => problem,
+            Failure::OutputClosed => String::new(),
+        })
     }
 
     #[test]
     fn a_database_is_postgresql_or_a_directory() {
         let embedded = |path: &str| Ok(DatabasePlace::Embedded(PathBuf::from(path)));
-        assert_eq!(place(None, None), embedded("/state"));
-        assert_eq!(place(None, Some("/d")), embedded("/d"));
+        assert_eq!(place(None, None), embedded("/state/queue"));
+        assert_eq!(place(None, Some("/d")), embedded("/d/queue"));
         assert_eq!(place(Some("sqlite:/d"), None), embedded("/d"));
         assert_eq!(place(Some("sqlite:///d"), None), embedded("/d"));
         assert_eq!(place(Some("data"), None), embedded("data"));

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use executr_spec::JobId;
+use executr_api::QueueWeight;
+use executr_spec::{Capability, JobId};
 
 /// How a command shows what it has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,9 +23,29 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `NAME` or `NAME=WEIGHT`.
+pub(crate) fn queue_weight(text: &str) -> Result<QueueWeight, String> {
+    let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
+    let weight = weight.parse().ok().filter(|weight| *weight > 0);
+    let weight = weight.ok_or("the weight is a whole number, at least 1; write it as NAME or NAME=WEIGHT")?;
+    let queue = name.parse().map_err(|error: executr_spec::NameError| error.to_string())?;
+    Ok(QueueWeight { queue, weight })
+}
+
 /// A job's id, as `executr submit` and `executr list` print it.
 pub(crate) fn job_id(text: &str) -> Result<JobId, String> {
     text.parse().map_err(|_| "this is not a job's id; `executr list` shows them".to_owned())
+}
+
+/// What jobs may use beyond the default.
+pub(crate) fn allowed(text: &str) -> Result<Capability, String> {
+    match text {
+        "directory" => Ok(Capability::Directory),
+        "inherit" => Ok(Capability::Inherit),
+        _ => Err("use directory (jobs may run in a directory of this machine) or inherit (jobs may ask for variables \
+                  of the executor's environment)"
+            .to_owned()),
+    }
 }
 
 /// A path, with `~/` standing for the home directory as in the shell, which doesn't see the value of a variable.
@@ -47,5 +68,15 @@ mod tests {
         assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
         assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
         assert!(pair("=b").is_err() && pair("A").is_err());
+    }
+
+    #[test]
+    fn a_queue_has_weight_1_unless_told_otherwise() {
+        let weight = |text| queue_weight(text).map(|queue| (queue.queue.to_string(), queue.weight));
+        assert_eq!(weight("builds"), Ok(("builds".to_owned(), 1)));
+        assert_eq!(weight("builds=3"), Ok(("builds".to_owned(), 3)));
+        for text in ["builds=0", "builds=", "builds=x", "=3", "two words"] {
+            assert!(weight(text).is_err(), "{text}");
+        }
     }
 }

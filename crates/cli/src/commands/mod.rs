@@ -4,21 +4,26 @@
 mod cancel;
 mod completions;
 mod digest;
+mod executor;
 mod executors;
 mod follow;
 mod list;
 mod logs;
+mod migrate;
+mod run;
+mod server;
 mod stats;
 mod status;
 mod submission;
 mod submit;
 mod token;
+mod up;
 mod upload;
 mod wait;
 
-use std::future::Future;
+use tokio::runtime::Builder;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, LogLevel};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::logging;
@@ -26,25 +31,48 @@ use crate::logging;
 /// Does what was asked for.
 pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
     let Arguments { logging, command } = arguments;
-    logging::start(&logging, None);
+    logging::start(&logging, usual_level(&command));
     match command {
-        Command::Submit(arguments) => block_on(submit::submit(*arguments)),
-        Command::List(arguments) => block_on(list::list(arguments)),
-        Command::Status(arguments) => block_on(status::status(arguments)),
-        Command::Logs(arguments) => block_on(logs::logs(arguments)),
-        Command::Cancel(arguments) => block_on(cancel::cancel(arguments)),
-        Command::Wait(arguments) => block_on(wait::wait(arguments)),
-        Command::Stats(arguments) => block_on(stats::stats(arguments)),
-        Command::Executors(arguments) => block_on(executors::executors(arguments)),
-        Command::Token(arguments) => block_on(token::token(arguments.command)),
+        Command::Run(arguments) => here(run::run(arguments)),
+        Command::Up(arguments) => everywhere(up::up(*arguments)),
+        Command::Server(arguments) => everywhere(server::server(*arguments)),
+        Command::Executor(arguments) => everywhere(executor::executor(*arguments)),
+        Command::Submit(arguments) => here(submit::submit(*arguments)),
+        Command::List(arguments) => here(list::list(arguments)),
+        Command::Status(arguments) => here(status::status(arguments)),
+        Command::Logs(arguments) => here(logs::logs(arguments)),
+        Command::Cancel(arguments) => here(cancel::cancel(arguments)),
+        Command::Wait(arguments) => here(wait::wait(arguments)),
+        Command::Stats(arguments) => here(stats::stats(arguments)),
+        Command::Executors(arguments) => here(executors::executors(arguments)),
+        Command::Token(arguments) => here(token::token(arguments.command)),
+        Command::Migrate(arguments) => here(migrate::migrate(&arguments.database)),
         Command::Completions(arguments) => completions::completions(arguments.shell),
     }
 }
 
-/// Runs a command on this thread alone: it mostly waits, and starting more threads takes longer than most commands.
-fn block_on(command: impl Future<Output = Result<Exit>>) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::doing("start", error))?;
+/// The least important messages of a command that isn't told which to write.
+fn usual_level(command: &Command) -> Option<LogLevel> {
+    match command {
+        Command::Server(_) | Command::Executor(_) => Some(LogLevel::Info),
+        // It speaks to a person already.
+        Command::Up(_) => Some(LogLevel::Warn),
+        _ => None,
+    }
+}
+
+/// Runs a command on this thread: it mostly waits, and starting more threads takes longer than most commands.
+fn here(command: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    block_on(Builder::new_current_thread(), command)
+}
+
+/// Runs a command that serves others on all processors.
+fn everywhere(command: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    block_on(Builder::new_multi_thread(), command)
+}
+
+fn block_on(mut builder: Builder, command: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    let runtime = builder.enable_all().build().map_err(|error| Failure::doing("start", error))?;
     let result = runtime.block_on(command);
     // A thread may still hang in a write to a terminal that nobody reads.
     runtime.shutdown_background();

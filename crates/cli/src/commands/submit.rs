@@ -81,20 +81,24 @@ async fn wait(client: &HttpClient, job: &JobView, form: OutputForm) -> Result<Ex
     let job = super::wait::until_final(client, job.id).await.map_err(told)?;
     match form {
         OutputForm::Json => write_json(&mut io::stdout().lock(), &job)?,
-        OutputForm::Table => tell_end(&job),
+        OutputForm::Table => {
+            if let Some(why) = why_it_ended(&job) {
+                drop(writeln!(io::stderr(), "executr: job {}: {why}", job.id));
+            }
+        }
     }
     Ok(Exit::of_job(&job))
 }
 
-/// Says why a job did not complete, where its exit code and output don't.
-pub(super) fn tell_end(job: &JobView) {
-    let why = match (job.status, job.exit_code, &job.error_message) {
-        (JobStatus::Cancelled, _, _) => "was cancelled",
-        (JobStatus::Failed, None, Some(message)) => message,
-        (JobStatus::Failed, None, None) => "failed",
-        _ => return,
-    };
-    drop(writeln!(io::stderr(), "executr: job {}: {why}", job.id));
+/// Why a job did not complete, where its exit code and output don't say it.
+pub(super) fn why_it_ended(job: &JobView) -> Option<&str> {
+    let message = job.error_message.as_deref().unwrap_or("failed");
+    match (job.status, job.exit_code) {
+        (JobStatus::Cancelled, _) => Some("cancelled"),
+        (JobStatus::Failed, Some(code)) if message == format!("exit code {code}") => None,
+        (JobStatus::Failed, _) => Some(message),
+        _ => None,
+    }
 }
 
 fn left_alone(id: JobId) -> Exit {

@@ -56,6 +56,23 @@ async fn a_worker_never_gets_more_than_it_has_slots_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_is_bounded_however_many_slots_are_free_and_however_large_the_jobs_are() {
+    let store = store();
+    let coordinator = start(&store).await;
+    submit_plain(&coordinator, 300).await;
+    let mut worker = Worker::new("w", 100_000);
+    assert_eq!(worker.exchange(&coordinator).await.leases.len(), 256);
+    assert_eq!(worker.exchange(&coordinator).await.leases.len(), 44);
+    let large = format!(r#"{{"steps":[{{"argv":["{}"]}}]}}"#, "x".repeat(1_000_000));
+    client(&coordinator).submit_bulk(vec![job(&large); 20]).await.unwrap();
+    assert_eq!(worker.exchange(&coordinator).await.leases.len(), 9);
+    // The rest has its leases, and comes before anything new.
+    submit_plain(&coordinator, 1).await;
+    assert_eq!(worker.exchange(&coordinator).await.leases.len(), 9);
+    assert_eq!(worker.exchange(&coordinator).await.leases.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_whose_connection_broke_still_counts_against_the_slots() {
     let store = store();
     let coordinator = start(&store).await;

@@ -197,8 +197,8 @@ async fn old_jobs_are_deleted_and_young_ones_kept() {
     )
     .await
     .unwrap();
-    let old = submit_plain(&coordinator, 1_500).await;
-    let mut worker = Worker::new("w", 2_000);
+    let old = submit_plain(&coordinator, 250).await;
+    let mut worker = Worker::new("w", 250);
     worker.exchange(&coordinator).await;
     worker.end_all();
     worker.exchange(&coordinator).await;

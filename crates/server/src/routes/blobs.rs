@@ -10,6 +10,7 @@ use executr_spec::Digest;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 
+use super::RawBytes;
 use crate::access::{May, MayReadBlobs, Submit};
 use crate::app::{App, Shared};
 use crate::failure::{Answer, Failure};
@@ -24,8 +25,8 @@ use crate::input::Segment;
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`"),
     ),
     responses(
-        (status = 200, description = "All of it.", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "The range.", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "All of it.", body = inline(RawBytes), content_type = "application/octet-stream"),
+        (status = 206, description = "The range.", body = inline(RawBytes), content_type = "application/octet-stream"),
         (status = 404, description = "There is no such blob.", body = ApiError),
         (status = 416, description = "The range starts after the end; the context says the `size`.", body = ApiError),
     ))]
@@ -73,7 +74,7 @@ pub(crate) async fn head(
 ///
 /// The bytes must hash to the digest in the path. Uploading what is there already changes nothing.
 #[utoipa::path(put, path = "/blobs/{digest}", tag = "blobs", params(("digest" = Digest, Path, description = "Its SHA-256")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Option<RawBytes>), content_type = "application/octet-stream"),
     responses((status = 201, description = "It is here.")))]
 pub(crate) async fn put(
     State(app): State<Shared>,

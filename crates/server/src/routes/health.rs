@@ -20,22 +20,30 @@ pub(crate) struct Health {
     status: &'static str,
     /// `connected` or `disconnected`.
     database: &'static str,
-    /// What is wrong, if anything is.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ApiError>, inline)]
-    error: Option<ApiError>,
+}
+
+/// What is wrong with the server.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Sick {
+    #[serde(flatten)]
+    health: Health,
+    #[serde(flatten)]
+    error: ApiError,
 }
 
 /// Ask whether the server can work
 #[utoipa::path(get, path = "/health", tag = "server",
     responses(
         (status = 200, description = "It can.", body = Health),
-        (status = 503, description = "It can't reach its database, or is stopping.", body = Health),
+        (status = 503, description = "It can't reach its database, or is stopping.", body = Sick),
     ))]
 pub(crate) async fn health(State(app): State<Shared>) -> Response {
     match app.coordinator.health().await {
-        Ok(()) => json(200, &Health { status: "healthy", database: "connected", error: None }),
-        Err(error) => json(503, &Health { status: "unhealthy", database: "disconnected", error: Some(error) }),
+        Ok(()) => json(200, &Health { status: "healthy", database: "connected" }),
+        Err(error) => {
+            let health = Health { status: "unhealthy", database: "disconnected" };
+            json(503, &Sick { health, error })
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::access::{May, Read, Submit};
 use crate::app::Shared;
 use crate::body::Json;
 use crate::failure::Answer;
-use crate::input::{Query, Segment};
+use crate::input::{Position, Query, Segment};
 
 /// Submit a job
 ///
@@ -44,12 +44,12 @@ pub(crate) struct ListQuery {
     /// Only those of this queue.
     queue: Option<QueueName>,
     /// At most so many.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
+    #[param(minimum = 0, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// Pass over so many. For many pages `before` is cheaper.
     #[serde(default)]
-    #[param(required = false)]
-    offset: u64,
+    #[param(required = false, value_type = u64, maximum = 9_223_372_036_854_775_807_i64)]
+    offset: Position,
     /// Only those submitted before this one.
     before: Option<JobId>,
 }
@@ -70,7 +70,7 @@ pub(crate) async fn list(
         priority: query.priority,
         queue: query.queue,
         limit: query.limit,
-        offset: query.offset,
+        offset: query.offset.0,
         before: query.before,
     };
     let jobs = app.coordinator.client(caller.tenant).jobs(query).await?;

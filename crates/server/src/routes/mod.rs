@@ -78,6 +78,12 @@ pub(crate) fn documented(limits: &Limits) -> OpenApiRouter<Shared> {
     OpenApiRouter::new().nest(PREFIX, all)
 }
 
+/// Bytes as they are, in the documentation.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it stands for what is never made: bodies are streams")]
+pub(crate) struct RawBytes(Vec<u8>);
+
 /// JSON with a status.
 fn json(status: u16, value: &impl serde::Serialize) -> Response {
     use axum::http::header::CONTENT_TYPE;

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{resume, sse};
+use super::{RawBytes, resume, sse};
 use crate::access::MayReadOutput;
 use crate::app::Shared;
 use crate::failure::{Answer, Failure};
-use crate::input::{Query, Segment};
+use crate::input::{Position, Query, Segment};
 
 /// Which bytes to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -41,15 +41,15 @@ pub(crate) struct OutputQuery {
     attempt: Option<u32>,
     /// From this position on.
     #[serde(default)]
-    #[param(required = false)]
-    offset: u64,
+    #[param(required = false, value_type = u64, maximum = 9_223_372_036_854_775_807_i64)]
+    offset: Position,
     /// Go on until the job is final.
     #[serde(default)]
     #[param(required = false)]
     follow: bool,
     /// Which stream; for plain bytes only.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(required = false, inline)]
     stream: Streams,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct OutputQuery {
     ),
     responses(
         (status = 200, description = "The output.", content(
-            (Vec<u8> = "application/octet-stream"),
+            (inline(RawBytes) = "application/octet-stream"),
             (String = "text/event-stream"),
         )),
         (status = 404, description = "There is no such job or attempt.", body = ApiError),
@@ -78,7 +78,7 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Answer<Response<Body>> {
     let client = app.coordinator.client(Tenant::default());
-    let follow = OutputFollow { attempt: query.attempt, offset: query.offset, follow: query.follow };
+    let follow = OutputFollow { attempt: query.attempt, offset: query.offset.0, follow: query.follow };
     let output = match headers.get("last-event-id") {
         None => client.output(id, follow).await?,
         Some(value) => {
@@ -96,7 +96,7 @@ pub(crate) async fn read(
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")));
     let (content_type, body) = if events {
-        ("text/event-stream", sse::body(output, query.offset, app.limits.keep_alive, app.stopping.clone()))
+        ("text/event-stream", sse::body(output, query.offset.0, app.limits.keep_alive, app.stopping.clone()))
     } else {
         ("application/octet-stream", plain(output, query.stream, app.stopping.clone()))
     };

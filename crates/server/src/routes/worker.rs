@@ -8,12 +8,12 @@ use executr_spec::{JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::json;
+use super::{RawBytes, json};
 use crate::access::{Execute, May, MayAppend};
 use crate::app::Shared;
 use crate::body::{LargeJson, OutputBytes};
 use crate::failure::{Answer, Failure};
-use crate::input::{Query, Segment};
+use crate::input::{Position, Query, Segment};
 
 /// Report, renew and ask for work
 ///
@@ -43,7 +43,8 @@ pub(crate) struct AppendQuery {
     /// The lease.
     lease: LeaseId,
     /// The position of the first record.
-    offset: u64,
+    #[param(value_type = u64, maximum = 9_223_372_036_854_775_807_i64)]
+    offset: Position,
 }
 
 /// Where the output stands.
@@ -57,7 +58,7 @@ pub(crate) struct Appended {
 ///
 /// The body is encoded records. Positions that are there already are passed over.
 #[utoipa::path(post, path = "/worker/jobs/{id}/output", tag = "worker", params(("id" = JobId, Path), AppendQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Option<RawBytes>), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "Where the output stands.", body = Appended),
         (status = 404, description = "There is no such job.", body = ApiError),
@@ -73,7 +74,7 @@ pub(crate) async fn append_output(
     let fence = Fence { job, attempt: query.attempt, lease: query.lease };
     right.covers(&fence)?;
     let records = Records::parse(bytes).map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))?;
-    let chunk = OutputChunk { offset: query.offset, records };
+    let chunk = OutputChunk { offset: query.offset.0, records };
     let end = app.coordinator.append_output(&fence, "", chunk).await?;
     Ok(json(200, &Appended { end }))
 }

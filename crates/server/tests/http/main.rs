@@ -5,11 +5,13 @@
 mod access;
 mod blobs;
 mod bounds;
+mod documented;
 mod errors;
 mod garbage;
 mod metrics;
 mod original;
 mod output;
+mod property;
 mod running;
 mod stopping;
 mod tls;

@@ -12,8 +12,12 @@ use executr_api::{
 };
 use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
 use executr_spec::{ExecutorKind, JobId, Offers, Tenant, Timestamp, WorkerId};
-use executr_store::Clock;
 use executr_store::model::ModelStore;
+use executr_store::postgres::{PostgresOptions, PostgresStore};
+use executr_store::sqlite::{SqliteOptions, SqliteStore};
+use executr_store::{Clock, Store};
+use executr_tests::postgres::Database;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub(crate) use probe::Probe;
@@ -33,7 +37,7 @@ impl Clock for RuntimeClock {
 
 /// A store in memory, watched.
 pub(crate) fn store() -> Arc<Probe> {
-    Arc::new(Probe::new(ModelStore::new(Arc::new(RuntimeClock(Instant::now())))))
+    Arc::new(Probe::new(Arc::new(ModelStore::new(Arc::new(RuntimeClock(Instant::now()))))))
 }
 
 pub(crate) fn options() -> Options {
@@ -41,7 +45,30 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) async fn start(store: &Arc<Probe>) -> Coordinator {
-    Coordinator::start(Arc::clone(store) as Arc<_>, options(), Arc::new(Unobserved)).await.unwrap()
+    start_on(Arc::clone(store) as Arc<_>).await
+}
+
+pub(crate) async fn start_on(store: Arc<dyn Store>) -> Coordinator {
+    Coordinator::start(store, options(), Arc::new(Unobserved)).await.unwrap()
+}
+
+/// The embedded store in a fresh directory.
+pub(crate) async fn embedded() -> (TempDir, Arc<dyn Store>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(SqliteOptions::new(directory.path())).await.unwrap();
+    (directory, Arc::new(store))
+}
+
+/// A connection to a PostgreSQL database.
+pub(crate) async fn connect(database: &Database) -> Arc<dyn Store> {
+    Arc::new(PostgresStore::connect(PostgresOptions::new(database.url())).await.unwrap())
+}
+
+/// A fresh PostgreSQL database; `None`, after saying why, without PostgreSQL.
+pub(crate) async fn database() -> Option<Database> {
+    let database = executr_tests::postgres::database()?;
+    PostgresStore::migrate(&PostgresOptions::new(database.url())).await.unwrap();
+    Some(database)
 }
 
 pub(crate) fn client(coordinator: &Coordinator) -> TenantClient {

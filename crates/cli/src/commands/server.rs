@@ -1,0 +1,31 @@
+//! `executr server`
+
+use std::sync::Arc;
+
+use executr_coordinator::Coordinator;
+use executr_server::{Metrics, TlsFiles};
+
+use crate::arguments::ServerArgs;
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::services::{Listening, Signals, open, place, rules, serve};
+
+pub(super) async fn server(arguments: ServerArgs) -> Result<Exit> {
+    let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    let store = open(&place(&arguments.database)?).await?;
+    let metrics = Arc::new(Metrics::new());
+    let coordinator = Coordinator::start(store, rules(&arguments.rules), metrics.clone())
+        .await
+        .map_err(|error| Failure::api(&error, None))?;
+    let has_tokens = coordinator.has_tokens().await.map_err(|error| Failure::api(&error, None))?;
+    let tls = arguments.tls_cert.zip(arguments.tls_key).map(|(cert, key)| TlsFiles { cert, key });
+    let listening = Listening::bind(&arguments.listening, tls, has_tokens)?;
+    listening.tell_port(&arguments.listening)?;
+    tracing::info!(url = listening.url(), "serving");
+    serve(coordinator, metrics, listening, async move {
+        signals.next().await;
+        tracing::info!("stopping: running requests are finished first; a second signal doesn't wait for them");
+    })
+    .await?;
+    Ok(Exit::SUCCESS)
+}

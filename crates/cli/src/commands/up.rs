@@ -1,0 +1,81 @@
+//! `executr up`
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use executr_coordinator::Coordinator;
+use executr_server::Metrics;
+use executr_worker::ShutdownHandle;
+use tokio::sync::oneshot;
+
+use super::executor::work;
+use crate::arguments::{DEFAULT_SERVER, UpArgs};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::services::{Listening, Signals, data_directory, open, place, rules, serve, worker};
+use crate::show::{Ink, Paint};
+
+pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
+    let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    let store = open(&place(&arguments.database)?).await?;
+    let metrics = Arc::new(Metrics::new());
+    let told = |error| Failure::api(&error, None);
+    let coordinator = Coordinator::start(store, rules(&arguments.rules), metrics.clone()).await.map_err(told)?;
+    let has_tokens = coordinator.has_tokens().await.map_err(told)?;
+    let listening = Listening::bind(&arguments.listening, None, has_tokens)?;
+
+    let slots = arguments.max_jobs.unwrap_or_else(processors);
+    let data = data_directory(arguments.database.data_dir.clone())?.join("executor");
+    let options = worker::options(&arguments.name, slots, &arguments.choices, &data);
+    let worker = worker::set_up(Arc::new(coordinator.clone()), options).await?;
+
+    let url = listening.url();
+    listening.tell_port(&arguments.listening)?;
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(coordinator, metrics, listening, async {
+        // Whoever holds the other end and goes means the same.
+        drop(stopped.await);
+    }));
+    greet(&url, slots)?;
+
+    let (handle, shutdown) = ShutdownHandle::new();
+    let working = work(worker, shutdown);
+    tokio::pin!(working);
+    let worked = tokio::select! {
+        worked = &mut working => worked,
+        () = signals.next() => {
+            drop(writeln!(io::stderr(), "finishing running jobs; once more to end them"));
+            handle.drain();
+            tokio::select! {
+                worked = &mut working => worked,
+                () = signals.next() => {
+                    handle.end_jobs();
+                    working.await
+                }
+            }
+        }
+    };
+    // The server goes last: it takes the last results.
+    drop(stop_serving);
+    let served = serving.await.unwrap_or_else(|error| Err(Failure::doing("serve", error)));
+    worked.and(served).map(|()| Exit::SUCCESS)
+}
+
+fn processors() -> u32 {
+    std::thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
+}
+
+/// Says where it listens, and one line to try.
+fn greet(url: &str, slots: u32) -> io::Result<()> {
+    let flag = if url == DEFAULT_SERVER { String::new() } else { format!(" --server-url {url}") };
+    let ink = Ink::for_stdout();
+    let jobs = if slots == 1 { "one job".to_owned() } else { format!("{slots} jobs") };
+    let mut out = io::stdout().lock();
+    writeln!(out, "Executr listens at {} and runs {jobs} at a time. Ctrl-C stops it.", ink.paint(Paint::Heading, url))?;
+    writeln!(
+        out,
+        "In another terminal: {}",
+        ink.paint(Paint::Good, &format!("executr submit{flag} --wait -- echo hello"))
+    )?;
+    out.flush()
+}

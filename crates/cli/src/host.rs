@@ -1,0 +1,55 @@
+//! What this process finds around itself: its environment, its home, its own program. Captured here and handed on, so that
+//! no library looks for itself.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use executr_api::failpoint::{self, Failpoint};
+
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+
+/// The word that makes this program a keeper, known to nobody but itself.
+pub(crate) const KEEPER: &str = "keeper";
+
+/// Where data is kept unless told otherwise: `executr` in `$XDG_STATE_HOME`, else in `~/.local/state`.
+pub(crate) fn state_directory() -> Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = state.or_else(|| std::env::home_dir().map(|home| home.join(".local/state")));
+    state.map(|state| state.join("executr")).ok_or_else(|| {
+        Failure::new(Exit::USAGE, "there is no home directory to keep data in")
+            .remedy("name a directory with --data-dir")
+    })
+}
+
+/// The whole environment.
+pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
+    std::env::vars_os().collect()
+}
+
+/// Is a keeper until its worker is gone.
+pub(crate) fn be_keeper() -> ExitCode {
+    // SAFETY: descriptor 0 is the socket a worker hands over, and a keeper uses it for nothing else.
+    let control = unsafe { OwnedFd::from_raw_fd(0) };
+    match executr_agent::keeper::run(control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // Where even that can't be said the exit code must do.
+            drop(writeln!(io::stderr(), "executr keeper: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Arms the point at which a test wants this process to die.
+pub(crate) fn arm_failpoint() -> Result<()> {
+    let Some(text) = std::env::var_os("EXECUTR_FAILPOINT").filter(|text| !text.is_empty()) else { return Ok(()) };
+    let point: Failpoint =
+        text.to_string_lossy().parse().map_err(|error| Failure::usage(format!("EXECUTR_FAILPOINT: {error}")))?;
+    failpoint::arm(point);
+    Ok(())
+}

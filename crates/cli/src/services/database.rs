@@ -1,0 +1,67 @@
+//! From flags to an open database and a coordinator's rules.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use executr_coordinator::Options;
+use executr_store::postgres::{PostgresOptions, PostgresStore};
+use executr_store::sqlite::{SqliteOptions, SqliteStore};
+use executr_store::{Store, StoreError};
+
+use crate::arguments::{DatabaseArgs, DatabasePlace, QUEUE, QueueRules};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::host;
+
+/// The data directory, when a flag names it and when not.
+pub(crate) fn data_directory(named: Option<PathBuf>) -> Result<PathBuf> {
+    named.map_or_else(host::state_directory, Ok)
+}
+
+/// The database the flags name; by default the embedded one.
+pub(crate) fn place(arguments: &DatabaseArgs) -> Result<DatabasePlace> {
+    arguments.place(|| host::state_directory().map(|state| state.join(QUEUE)))
+}
+
+/// Opens a database and brings it up to date if need be.
+pub(crate) async fn open(place: &DatabasePlace) -> Result<Arc<dyn Store>> {
+    Ok(match place {
+        DatabasePlace::Postgres(url) => {
+            Arc::new(PostgresStore::connect(PostgresOptions::new(url)).await.map_err(failure)?)
+        }
+        DatabasePlace::Embedded(directory) => {
+            make_directory(directory)?;
+            Arc::new(SqliteStore::open(SqliteOptions::new(directory)).await.map_err(failure)?)
+        }
+    })
+}
+
+/// Makes a directory that holds what jobs are and say, for nobody else to read.
+pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        Failure::doing(format!("make the directory {}", directory.display()), error)
+            .remedy("name another one with --data-dir or EXECUTR_DATA_DIR")
+    })
+}
+
+/// The coordinator's rules.
+pub(crate) fn rules(arguments: &QueueRules) -> Options {
+    Options {
+        lease: arguments.heartbeat_timeout.0,
+        max_output_size: arguments.max_output_size,
+        retention: arguments.job_retention.0,
+        cleanup_interval: arguments.cleanup_interval.0,
+        ..Options::default()
+    }
+}
+
+fn failure(error: StoreError) -> Failure {
+    let exit = match error {
+        StoreError::Unavailable(_) => Exit::UNREACHABLE,
+        StoreError::Config(_) => Exit::USAGE,
+        _ => Exit::FAILURE,
+    };
+    Failure::new(exit, error)
+}

@@ -1,0 +1,13 @@
+//! The parts of this process that serve others: a database, a coordinator on it, a listening server, a worker. `server`,
+//! `executor`, `up` and `run` are made of them.
+
+mod database;
+mod listening;
+mod run_directory;
+mod signals;
+pub(crate) mod worker;
+
+pub(crate) use database::{data_directory, make_directory, open, place, rules};
+pub(crate) use listening::{Listening, serve};
+pub(crate) use run_directory::RunDirectory;
+pub(crate) use signals::Signals;

@@ -1,0 +1,87 @@
+//! From flags to a worker.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use executr_api::{QueueWeight, WorkerApi};
+use executr_spec::{Capability, QueueName};
+use executr_worker::{Cgroups, HostContext, Inherit, KeeperOptions, Policy, Worker, WorkerError, WorkerOptions};
+
+use crate::arguments::{ExecutorArgs, ExecutorChoices};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::host;
+
+const MEGABYTE: u64 = 1_000_000;
+
+/// The worker of `executr executor`. Results wait in `data` while the server is away.
+pub(crate) fn executor_options(arguments: &ExecutorArgs, data: &Path) -> WorkerOptions {
+    WorkerOptions {
+        heartbeat_interval: arguments.heartbeat_interval.0,
+        network_timeout: arguments.network_timeout.0,
+        max_total_jobs: arguments.max_total_jobs,
+        max_active_time: arguments.max_active_time.map(|time| time.0),
+        ..options(&arguments.name, arguments.max_jobs, &arguments.choices, data)
+    }
+}
+
+/// A worker that others can submit jobs to.
+pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &Path) -> WorkerOptions {
+    let mut options = WorkerOptions::new(name, data, keeper());
+    options.slots = slots;
+    if choices.queue.is_empty() {
+        options.queues = vec![QueueWeight { queue: QueueName::default(), weight: 1 }];
+    } else {
+        options.queues.clone_from(&choices.queue);
+    }
+    options.labels = choices.label.iter().cloned().collect();
+    options.policy = policy(&choices.allow);
+    options.host = HostContext { variables: host::variables() };
+    options.work_dir.clone_from(&choices.work_dir);
+    options.cache.directory.clone_from(&choices.cache_dir);
+    options.cache.max_bytes = choices.max_cache_size.saturating_mul(MEGABYTE);
+    options.output.cap = choices.output_cap.0;
+    options.kill_grace = choices.kill_grace.0;
+    options
+}
+
+/// The worker of `executr run`: one slot for one job of the user's own.
+pub(crate) fn run_options(directory: &Path) -> WorkerOptions {
+    let mut options = WorkerOptions::new("run", directory, keeper());
+    options.policy = Policy::everything();
+    options.host = HostContext { variables: host::variables() };
+    // Somebody is looking.
+    options.output.gather = Duration::from_millis(5);
+    options
+}
+
+/// Sets a worker up.
+pub(crate) async fn set_up(api: Arc<dyn WorkerApi>, options: WorkerOptions) -> Result<Worker> {
+    Worker::start(api, options).await.map_err(failure)
+}
+
+/// Why a worker ended, for its user.
+pub(crate) fn failure(error: WorkerError) -> Failure {
+    match error {
+        WorkerError::Refused(error) => Failure::api(&error, None),
+        error => Failure::new(Exit::FAILURE, error),
+    }
+}
+
+fn keeper() -> KeeperOptions {
+    KeeperOptions {
+        // This very program, whatever has become of its file since.
+        program: PathBuf::from("/proc/self/exe"),
+        args: vec![OsString::from(host::KEEPER)],
+        cgroups: Cgroups::WhereWritable,
+    }
+}
+
+fn policy(allowed: &[Capability]) -> Policy {
+    Policy {
+        directory: allowed.contains(&Capability::Directory),
+        inherit: if allowed.contains(&Capability::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
+    }
+}
