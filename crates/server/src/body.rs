@@ -81,6 +81,7 @@ impl FromRequest<Shared> for Bulk {
 
 /// Waits until so many bytes of bulk bodies may be in memory besides those that are.
 async fn reserve(app: &App, size: usize) -> Answer<OwnedSemaphorePermit> {
+    let size = size.min(app.limits.bulk_together);
     let units = u32::try_from(size.div_ceil(BULK_UNIT)).unwrap_or(u32::MAX);
     match timeout(app.limits.bulk_time, app.bulk.clone().acquire_many_owned(units)).await {
         Ok(Ok(permit)) => Ok(permit),

@@ -61,7 +61,8 @@ pub struct Limits {
     pub results: usize,
     /// A bulk submission or cancellation.
     pub bulk: usize,
-    /// All bulk bodies being handled at a time; more wait. At least `bulk`.
+    /// All bulk bodies being handled at a time; more wait, and a larger one is handled alone. Read, jobs take several
+    /// times the memory that they take in JSON.
     pub bulk_together: usize,
     /// Output appended by one request.
     pub output: usize,
@@ -82,7 +83,7 @@ impl Default for Limits {
             json: 1 << 20,
             results: 16 << 20,
             bulk: 64 << 20,
-            bulk_together: 64 << 20,
+            bulk_together: 8 << 20,
             output: 8 << 20,
         }
     }

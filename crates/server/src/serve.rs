@@ -41,7 +41,7 @@ pub async fn serve(
     let limits = options.limits;
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
-        bulk: Arc::new(Semaphore::new(limits.bulk_together.max(limits.bulk).div_ceil(BULK_UNIT))),
+        bulk: Arc::new(Semaphore::new(limits.bulk_together.div_ceil(BULK_UNIT))),
         coordinator: coordinator.clone(),
         metrics,
         limits: limits.clone(),

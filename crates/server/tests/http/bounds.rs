@@ -53,7 +53,7 @@ async fn a_bulk_submission_has_a_bounded_number_of_jobs() {
 
 #[tokio::test]
 async fn bulk_bodies_wait_for_each_other_rather_than_fill_the_memory() {
-    let limits = Limits { bulk: 4 << 10, bulk_together: 4 << 10, ..Limits::default() };
+    let limits = Limits { bulk: 4 << 10, bulk_together: 2 << 10, ..Limits::default() };
     let server = Server::with(Setup { limits, ..Setup::default() }).await;
     let body = serde_json::to_vec(&vec![json!({"steps": [{"run": "true"}]}); 100]).unwrap();
     let answers = stream::iter(0..8)
