@@ -21,7 +21,6 @@ pub(crate) struct Probe {
     inner: Arc<dyn Store>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     failing: Mutex<BTreeSet<&'static str>>,
-    late: Mutex<BTreeSet<&'static str>>,
     poisonous: Mutex<Option<JobId>>,
     stalled: watch::Sender<BTreeSet<&'static str>>,
     signals: broadcast::Sender<Signal>,
@@ -34,7 +33,6 @@ impl Probe {
             inner,
             calls: Mutex::default(),
             failing: Mutex::default(),
-            late: Mutex::default(),
             poisonous: Mutex::default(),
             stalled: watch::Sender::default(),
             signals: broadcast::Sender::new(100),
@@ -59,11 +57,6 @@ impl Probe {
         } else {
             failing.remove(command)
         };
-    }
-
-    /// From now on `command` is carried out after others that were given with it, as by a database with many sessions.
-    pub(crate) fn delay(&self, command: &'static str) {
-        self.late.lock().unwrap().insert(command);
     }
 
     /// From now on a batch with a result of this job is refused, as by a database that can't hold what is in it.
@@ -92,15 +85,10 @@ impl Probe {
         std::mem::take(&mut *self.published.lock().unwrap())
     }
 
-    async fn before(&self, command: &'static str) -> Result<(), StoreError> {
+    fn before(&self, command: &'static str) -> Result<(), StoreError> {
         *self.calls.lock().unwrap().entry(command).or_default() += 1;
         if self.failing.lock().unwrap().contains(command) {
             return Err(StoreError::Unavailable(format!("{command} fails on purpose")));
-        }
-        if self.late.lock().unwrap().contains(command) {
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
         }
         Ok(())
     }
@@ -114,21 +102,21 @@ impl Probe {
 #[async_trait]
 impl Store for Probe {
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<SubmitAnswer, StoreError> {
-        self.before("submit").await?;
+        self.before("submit")?;
         let answer = self.inner.submit(jobs).await;
         self.after("submit").await;
         answer
     }
 
     async fn claim(&self, claims: Vec<Claim>) -> Result<Vec<ClaimAnswer>, StoreError> {
-        self.before("claim").await?;
+        self.before("claim")?;
         let answer = self.inner.claim(claims).await;
         self.after("claim").await;
         answer
     }
 
     async fn finish(&self, results: Vec<Finish>) -> Result<Vec<FinishAnswer>, StoreError> {
-        self.before("finish").await?;
+        self.before("finish")?;
         let poisonous = *self.poisonous.lock().unwrap();
         if results.iter().any(|finish| Some(finish.result.fence.job) == poisonous) {
             return Err(StoreError::Database("it can't hold this".to_owned()));
@@ -139,14 +127,14 @@ impl Store for Probe {
     }
 
     async fn renew(&self, renewals: Vec<Renewal>) -> Result<Vec<RenewAnswer>, StoreError> {
-        self.before("renew").await?;
+        self.before("renew")?;
         let answer = self.inner.renew(renewals).await;
         self.after("renew").await;
         answer
     }
 
     async fn give_back(&self, returns: Vec<Return>) -> Result<Vec<FinishAnswer>, StoreError> {
-        self.before("give_back").await?;
+        self.before("give_back")?;
         let answer = self.inner.give_back(returns).await;
         self.after("give_back").await;
         answer
@@ -158,91 +146,91 @@ impl Store for Probe {
         pending_only: bool,
         reason: &str,
     ) -> Result<Vec<CancelAnswer>, StoreError> {
-        self.before("cancel").await?;
+        self.before("cancel")?;
         let answer = self.inner.cancel(jobs, pending_only, reason).await;
         self.after("cancel").await;
         answer
     }
 
     async fn advance(&self, may_reclaim: bool, limit: u32) -> Result<Advanced, StoreError> {
-        self.before("advance").await?;
+        self.before("advance")?;
         let answer = self.inner.advance(may_reclaim, limit).await;
         self.after("advance").await;
         answer
     }
 
     async fn delete_final(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        self.before("delete_final").await?;
+        self.before("delete_final")?;
         let answer = self.inner.delete_final(before, limit).await;
         self.after("delete_final").await;
         answer
     }
 
     async fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
-        self.before("job").await?;
+        self.before("job")?;
         let answer = self.inner.job(id).await;
         self.after("job").await;
         answer
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>, StoreError> {
-        self.before("attempts").await?;
+        self.before("attempts")?;
         let answer = self.inner.attempts(id).await;
         self.after("attempts").await;
         answer
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Vec<JobRecord>, StoreError> {
-        self.before("jobs").await?;
+        self.before("jobs")?;
         let answer = self.inner.jobs(query).await;
         self.after("jobs").await;
         answer
     }
 
     async fn stats(&self) -> Result<StatsView, StoreError> {
-        self.before("stats").await?;
+        self.before("stats")?;
         let answer = self.inner.stats().await;
         self.after("stats").await;
         answer
     }
 
     async fn classes(&self, queue: &QueueName) -> Result<Vec<(RequirementClass, bool)>, StoreError> {
-        self.before("classes").await?;
+        self.before("classes")?;
         let answer = self.inner.classes(queue).await;
         self.after("classes").await;
         answer
     }
 
     async fn leases_of(&self, worker: &WorkerId) -> Result<Vec<LeaseRecord>, StoreError> {
-        self.before("leases_of").await?;
+        self.before("leases_of")?;
         let answer = self.inner.leases_of(worker).await;
         self.after("leases_of").await;
         answer
     }
 
     async fn lease_of(&self, job: JobId) -> Result<Option<LeaseRecord>, StoreError> {
-        self.before("lease_of").await?;
+        self.before("lease_of")?;
         let answer = self.inner.lease_of(job).await;
         self.after("lease_of").await;
         answer
     }
 
     async fn put_workers(&self, workers: Vec<WorkerRecord>) -> Result<(), StoreError> {
-        self.before("put_workers").await?;
+        self.before("put_workers")?;
         let answer = self.inner.put_workers(workers).await;
         self.after("put_workers").await;
         answer
     }
 
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerRecord>, StoreError> {
-        self.before("workers").await?;
+        self.before("workers")?;
         let answer = self.inner.workers(since).await;
         self.after("workers").await;
         answer
     }
 
     async fn append_output(&self, fence: &Fence, chunk: OutputChunk) -> Result<AppendAnswer, StoreError> {
-        self.before("append_output").await?;
+        self.before("append_output")?;
         let answer = self.inner.append_output(fence, chunk).await;
         self.after("append_output").await;
         answer
@@ -255,91 +243,91 @@ impl Store for Probe {
         offset: u64,
         max_bytes: usize,
     ) -> Result<Option<OutputSlice>, StoreError> {
-        self.before("output").await?;
+        self.before("output")?;
         let answer = self.inner.output(job, attempt, offset, max_bytes).await;
         self.after("output").await;
         answer
     }
 
     async fn append_blob(&self, upload: Uuid, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
-        self.before("append_blob").await?;
+        self.before("append_blob")?;
         let answer = self.inner.append_blob(upload, offset, bytes).await;
         self.after("append_blob").await;
         answer
     }
 
     async fn finish_blob(&self, upload: Uuid, digest: Digest, size: u64) -> Result<(), StoreError> {
-        self.before("finish_blob").await?;
+        self.before("finish_blob")?;
         let answer = self.inner.finish_blob(upload, digest, size).await;
         self.after("finish_blob").await;
         answer
     }
 
     async fn drop_blob_upload(&self, upload: Uuid) -> Result<(), StoreError> {
-        self.before("drop_blob_upload").await?;
+        self.before("drop_blob_upload")?;
         let answer = self.inner.drop_blob_upload(upload).await;
         self.after("drop_blob_upload").await;
         answer
     }
 
     async fn touch_blob(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
-        self.before("touch_blob").await?;
+        self.before("touch_blob")?;
         let answer = self.inner.touch_blob(digest).await;
         self.after("touch_blob").await;
         answer
     }
 
     async fn read_blob(&self, digest: Digest, offset: u64) -> Result<Option<Bytes>, StoreError> {
-        self.before("read_blob").await?;
+        self.before("read_blob")?;
         let answer = self.inner.read_blob(digest, offset).await;
         self.after("read_blob").await;
         answer
     }
 
     async fn delete_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.before("delete_blobs").await?;
+        self.before("delete_blobs")?;
         let answer = self.inner.delete_blobs(before).await;
         self.after("delete_blobs").await;
         answer
     }
 
     async fn put_token(&self, token: TokenRecord) -> Result<(), StoreError> {
-        self.before("put_token").await?;
+        self.before("put_token")?;
         let answer = self.inner.put_token(token).await;
         self.after("put_token").await;
         answer
     }
 
     async fn token_by_hash(&self, hash: Digest) -> Result<Option<TokenRecord>, StoreError> {
-        self.before("token_by_hash").await?;
+        self.before("token_by_hash")?;
         let answer = self.inner.token_by_hash(hash).await;
         self.after("token_by_hash").await;
         answer
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        self.before("tokens").await?;
+        self.before("tokens")?;
         let answer = self.inner.tokens().await;
         self.after("tokens").await;
         answer
     }
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool, StoreError> {
-        self.before("revoke_token").await?;
+        self.before("revoke_token")?;
         let answer = self.inner.revoke_token(id).await;
         self.after("revoke_token").await;
         answer
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.before("now").await?;
+        self.before("now")?;
         let answer = self.inner.now().await;
         self.after("now").await;
         answer
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.before("ping").await?;
+        self.before("ping")?;
         let answer = self.inner.ping().await;
         self.after("ping").await;
         answer

@@ -1,0 +1,43 @@
+//! What is measured, one idea a file. Each returns rows in which ours and the other's value come from this run.
+
+pub mod cancel;
+pub mod claims;
+pub mod idle;
+pub mod keepers;
+pub mod latency;
+pub mod memory;
+pub mod no_op;
+pub mod output;
+pub mod throughput;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::report::Row;
+
+/// What a run of the benchmarks was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How often each measure is repeated; the median counts.
+    pub repeats: usize,
+    /// A clone of HyperQueue with a release build.
+    pub hyperqueue: Option<PathBuf>,
+    /// A folder whose `node_modules` holds graphile-worker.
+    pub graphile_worker: Option<PathBuf>,
+}
+
+/// A measure, by the name it is asked for with.
+pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
+
+/// All measures in the order they run.
+pub const ALL: [Measure; 9] = [
+    ("keepers", keepers::measure),
+    ("throughput", throughput::measure),
+    ("no-op", no_op::measure),
+    ("latency", latency::measure),
+    ("cancel", cancel::measure),
+    ("claims", claims::measure),
+    ("memory", memory::measure),
+    ("output", output::measure),
+    ("idle", idle::measure),
+];
