@@ -10,6 +10,7 @@ use executr_tests::postgres;
 
 #[macro_use]
 mod suite;
+mod property;
 
 struct Postgres {
     store: Arc<PostgresStore>,
@@ -37,3 +38,8 @@ impl suite::Harness for Postgres {
 }
 
 contract_suite!(Postgres);
+
+#[test]
+fn random_commands_do_what_they_do_to_the_model() {
+    property::random_commands::<Postgres>(20);
+}

@@ -122,7 +122,9 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(may_reclaim, limit)| Command::Advance { may_reclaim, limit }),
         3 => (any::<usize>(), 0..20_u64, 0..9_000_usize)
             .prop_map(|(lease, offset, length)| Command::Append { lease, offset, length }),
-        1 => (0..4_u32, 0..4_u32).prop_map(|(ticks, limit)| Command::Delete { ticks, limit }),
+        // None or all: which of those that ended in one command goes first is nobody's promise.
+        1 => (0..4_u32, prop_oneof![1 => Just(0), 4 => Just(1_000)])
+            .prop_map(|(ticks, limit)| Command::Delete { ticks, limit }),
         3 => (1..4_u32).prop_map(Command::Pass),
     ]
 }
