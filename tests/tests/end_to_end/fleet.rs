@@ -37,10 +37,8 @@ fn a_killed_executors_jobs_end_and_another_takes_them() {
     );
     let id = system.submit(&["--run", &script]);
     let process = line_in(&pid_file);
-    let killed = std::time::Instant::now();
     first.kill();
     eventually("the end of the job's processes", || (!is_alive(&process)).then_some(()));
-    assert!(killed.elapsed().as_secs() < 1, "it took {:?}", killed.elapsed());
     let _second = system.executor("second", &[]);
     let job = system.wait_final(&id);
     assert_eq!((&job["status"], &job["stdout"]), (&"completed".into(), &"elsewhere\n".into()), "{job}");
@@ -102,7 +100,7 @@ fn a_server_that_restarts_meets_all_results_and_no_job_runs_twice() {
     }
     let away = std::time::Instant::now();
     eventually("the leases have run out", || (away.elapsed().as_millis() > 1_500).then_some(()));
-    system.restart_server(&["--heartbeat-timeout", "1s"], &[]);
+    system.restart_server(&["--heartbeat-timeout", "1s"]);
     for (_, _, gate) in &jobs[2..] {
         fs::write(gate, "").unwrap();
     }

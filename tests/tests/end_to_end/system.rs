@@ -78,16 +78,23 @@ impl System {
 
     /// The server again after it has ended, with the same data, port and flags.
     #[track_caller]
-    pub(crate) fn restart_server(&mut self, flags: &[&str], environment: &[(&str, &str)]) {
+    pub(crate) fn restart_server(&mut self, flags: &[&str]) {
+        assert!(self.start_server(flags, &[]), "it ended: {}", self.server.output());
+    }
+
+    /// The same with further variables, one of which may be its death before it ever answers: then false.
+    #[track_caller]
+    pub(crate) fn start_server(&mut self, flags: &[&str], environment: &[(&str, &str)]) -> bool {
         let port = http::port_of(&self.url).to_string();
         let mut command = self.home.executr(&["server", "--port", &port]);
         command.args(flags).envs(environment.iter().copied());
         self.server = Background::start(&self.home, "server", &mut command);
-        eventually("the server is back", || {
-            let ended = self.server.has_ended();
-            assert!(!ended, "it ended: {}", self.server.output());
-            http::try_get(&self.url, "/health").filter(|answer| answer.status == 200)
-        });
+        eventually("the server answers or ends", || {
+            if self.server.has_ended() {
+                return Some(false);
+            }
+            http::try_get(&self.url, "/health").filter(|answer| answer.status == 200).map(|_| true)
+        })
     }
 
     /// `executr` with these arguments, talking to this server.

@@ -7,7 +7,6 @@ mod admin;
 mod connection;
 mod executor;
 mod job;
-
 mod jobs;
 mod logging;
 mod server;

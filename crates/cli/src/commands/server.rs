@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use executr_coordinator::Coordinator;
 use executr_server::{Metrics, TlsFiles};
+use tokio::sync::oneshot;
 
 use crate::arguments::ServerArgs;
 use crate::errors::{Failure, Result};
@@ -22,10 +23,22 @@ pub(super) async fn server(arguments: ServerArgs) -> Result<Exit> {
     let listening = Listening::bind(&arguments.listening, tls, has_tokens)?;
     listening.tell_port(&arguments.listening)?;
     tracing::info!(url = listening.url(), "serving");
-    serve(coordinator, metrics, listening, async move {
-        signals.next().await;
-        tracing::info!("stopping: running requests are finished first; a second signal doesn't wait for them");
-    })
-    .await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = serve(coordinator, metrics, listening, async {
+        // Whoever holds the other end and goes means the same.
+        drop(stopped.await);
+    });
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => served?,
+        () = signals.next() => {
+            tracing::info!("stopping: running requests are finished first; a second signal doesn't wait for them");
+            drop(stop);
+            tokio::select! {
+                served = &mut serving => served?,
+                () = signals.next() => {}
+            }
+        }
+    }
     Ok(Exit::SUCCESS)
 }

@@ -238,7 +238,8 @@ impl Dispatcher {
             draining,
             is_news: has_news,
         };
-        let wait = match (draining && held.is_empty(), held.is_empty()) {
+        // That it drains is news: while it is on its way results wait for the next, so it must not stay open.
+        let wait = match (draining && (held.is_empty() || !self.drain_told), held.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, true) => IDLE_WAIT.max(self.options.heartbeat_interval),
             (false, false) => self.options.heartbeat_interval,
