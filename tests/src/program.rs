@@ -38,7 +38,7 @@ fn built(package: &str, binary: &str) -> PathBuf {
     if fs::read_to_string(&built).is_ok_and(|by| by == run) && program.is_file() {
         return program;
     }
-    let output = Command::new(env!("CARGO"))
+    let output = cargo()
         .args(["build", "--package", package, "--bin", binary, "--target-dir"])
         .arg(target_directory)
         .args(if profile_directory.ends_with("release") { &["--release"][..] } else { &[] })
@@ -49,6 +49,22 @@ fn built(package: &str, binary: &str) -> PathBuf {
     assert!(output.status.success(), "{binary} does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     fs::write(&built, run).expect("the target directory is writable");
     program
+}
+
+/// Cargo with the environment a shell would give it. The runner of this test has described the test's own package in
+/// variables; build scripts of dependencies that look at those would run again, and all that depends on them with them.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let of_this_test = name.to_str().is_some_and(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "NEXTEST"].iter().any(|start| name.starts_with(start))
+                || ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "LD_LIBRARY_PATH", "OUT_DIR"].contains(&name)
+        });
+        if of_this_test {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The API tester `scripts/setup` installs, or `None` (after saying so) without it.
