@@ -238,16 +238,19 @@ impl BinaryCache {
 }
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let downgrades = attempt.url().scheme() != "https"
-        && attempt.previous().last().is_some_and(|previous| previous.scheme() == "https");
-    if downgrades {
-        let to = without_secrets(attempt.url().clone());
-        return attempt.error(format!("it redirects from https to {to}, which isn't encrypted"));
+    match refusal(attempt.previous(), attempt.url()) {
+        Some(refusal) => attempt.error(refusal),
+        None => attempt.follow(),
     }
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error(format!("it redirects more than {MAX_REDIRECTS} times"));
+}
+
+/// Why a redirect to `next` isn't followed, after `previous` was asked.
+fn refusal(previous: &[Url], next: &Url) -> Option<String> {
+    if next.scheme() != "https" && previous.last().is_some_and(|previous| previous.scheme() == "https") {
+        let to = without_secrets(next.clone());
+        return Some(format!("it redirects from https to {to}, which isn't encrypted"));
     }
-    attempt.follow()
+    (previous.len() > MAX_REDIRECTS).then(|| format!("it redirects more than {MAX_REDIRECTS} times"))
 }
 
 async fn commit(partial: Partial) -> Result<(), BlobDirError> {
@@ -291,4 +294,34 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 fn starts_at(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_neither_give_up_encryption_nor_go_on_for_ever() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let [plain, secure] = [url("http://h/?token=1"), url("https://h/")];
+        assert_eq!(refusal(std::slice::from_ref(&plain), &secure), None);
+        assert_eq!(refusal(std::slice::from_ref(&secure), &secure), None);
+        let refused = refusal(&[plain.clone(), secure.clone()], &plain).unwrap();
+        assert!(refused.contains("isn't encrypted") && !refused.contains("token"), "{refused}");
+        assert_eq!(refusal(&vec![secure.clone(); MAX_REDIRECTS], &secure), None);
+        assert!(refusal(&vec![secure.clone(); MAX_REDIRECTS + 1], &secure).is_some());
+    }
+
+    #[test]
+    fn only_versions_that_can_be_asked_for_again_are_remembered() {
+        let headers = |pairs: &[(reqwest::header::HeaderName, &'static str)]| {
+            pairs.iter().map(|(name, value)| (name.clone(), reqwest::header::HeaderValue::from_static(value))).collect()
+        };
+        let date = "Fri, 20 Nov 2026 00:00:00 GMT";
+        assert_eq!(validator(&headers(&[(ETAG, "\"a\""), (LAST_MODIFIED, date)])).as_deref(), Some("\"a\""));
+        assert_eq!(validator(&headers(&[(ETAG, "W/\"a\""), (LAST_MODIFIED, date)])).as_deref(), Some(date));
+        assert_eq!(validator(&headers(&[(ETAG, "W/\"a\"")])), None);
+        assert_eq!(starts_at(&headers(&[(CONTENT_RANGE, "bytes 100-199/200")])), Some(100));
+        assert_eq!(starts_at(&headers(&[(CONTENT_RANGE, "bytes */200")])), None);
+    }
 }
