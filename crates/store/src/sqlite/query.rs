@@ -13,11 +13,18 @@ use super::writer::Writer;
 use crate::{AttemptRecord, JobRecord, LeaseRecord, StoreError};
 
 /// The columns that [`record`] reads. A lease overrides what the job's row says.
-const RECORD: &str = "
+const COLUMNS: &str = "
     SELECT j.id, b.tenant, j.type, b.queue, b.class, b.priority, j.state, j.created_at, j.started_at, j.completed_at,
            j.due_at, j.attempt, j.failures, j.lost_leases, j.max_retries, j.worker, j.exit_code, j.error_message, j.usage,
-           j.output_bytes, s.spec, l.attempt, l.worker, l.started_at, l.renewed_at, l.cancelling, l.reclaimable
-    FROM job j JOIN bucket b ON b.id = j.bucket JOIN spec s ON s.seq = j.seq LEFT JOIN lease l ON l.seq = j.seq";
+           j.output_bytes, s.spec, l.attempt, l.worker, l.started_at, l.renewed_at, l.cancelling, l.reclaimable";
+
+/// Jobs first, whatever is asked of their buckets: `CROSS JOIN` keeps SQLite from another order, which it would have to sort.
+const FROM_JOBS: &str = "
+    FROM job j CROSS JOIN bucket b ON b.id = j.bucket CROSS JOIN spec s ON s.seq = j.seq LEFT JOIN lease l ON l.seq = j.seq";
+
+/// Running jobs only, found by their leases.
+const FROM_LEASES: &str = "
+    FROM lease l CROSS JOIN job j ON j.seq = l.seq CROSS JOIN bucket b ON b.id = j.bucket CROSS JOIN spec s ON s.seq = j.seq";
 
 fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
     let mut record = JobRecord {
@@ -80,12 +87,14 @@ fn seq_of(connection: &Connection, id: JobId) -> Result<Option<i64>, StoreError>
 
 /// One job.
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRecord>, StoreError> {
-    collect(connection, &format!("{RECORD} WHERE j.id = ?1"), [id.0.as_bytes()], record).map(|mut found| found.pop())
+    collect(connection, &format!("{COLUMNS}{FROM_JOBS} WHERE j.id = ?1"), [id.0.as_bytes()], record)
+        .map(|mut found| found.pop())
 }
 
 /// Jobs, newest first.
 pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> Result<Vec<JobRecord>, StoreError> {
-    let mut sql = format!("{RECORD} WHERE 1");
+    let running = query.status == Some(JobStatus::Running);
+    let mut sql = format!("{COLUMNS}{} WHERE 1", if running { FROM_LEASES } else { FROM_JOBS });
     let mut values: Vec<Value> = Vec::new();
     let mut condition = |text: &str, value: Value| {
         values.push(value);
@@ -93,7 +102,7 @@ pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> Result<Vec<JobR
     };
     if let Some(before) = query.before {
         let Some(before) = seq_of(connection, before)? else { return Ok(Vec::new()) };
-        condition(" AND j.seq < ?", before.into());
+        condition(if running { " AND l.seq < ?" } else { " AND j.seq < ?" }, before.into());
     }
     if let Some(job_type) = &query.job_type {
         condition(" AND j.type = ?", job_type.as_str().to_owned().into());
@@ -106,8 +115,7 @@ pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> Result<Vec<JobR
     }
     let code = |state| i64::from(state_code(state));
     match query.status {
-        None => {}
-        Some(JobStatus::Running) => sql.push_str(" AND l.seq IS NOT NULL"),
+        None | Some(JobStatus::Running) => {}
         Some(JobStatus::Pending) => {
             condition(" AND l.seq IS NULL AND j.state <= ?", code(JobState::Ready).into());
         }
@@ -115,7 +123,8 @@ pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> Result<Vec<JobR
         Some(JobStatus::Failed) => condition(" AND j.state = ?", code(JobState::Failed).into()),
         Some(JobStatus::Cancelled) => condition(" AND j.state = ?", code(JobState::Cancelled).into()),
     }
-    sql.push_str(" ORDER BY j.seq DESC LIMIT ? OFFSET ?");
+    let number = if running { "l.seq" } else { "j.seq" };
+    sql.push_str(&format!(" ORDER BY {number} DESC LIMIT ? OFFSET ?"));
     values.push(query.limit.map_or(-1, i64::from).into());
     values.push(super::row::integer(query.offset).into());
     collect(connection, &sql, params_from_iter(values), record)

@@ -238,15 +238,7 @@ impl Index {
         // The tenant is the one whose turn is first; of its classes the one with the oldest job.
         let mut best: Option<(InLine, i64)> = None;
         for &class in classes {
-            let buckets = &mut self.buckets;
-            let first = queue.first_in_line(class, priority, |id| match buckets.get_mut(&id) {
-                Some(bucket) if bucket.in_line && bucket.ready.total() > 0 => true,
-                Some(bucket) => {
-                    bucket.in_line = false;
-                    false
-                }
-                None => false,
-            });
+            let first = queue.first_in_line(class, priority, |id| still_in_line(&mut self.buckets, id));
             let Some(first) = first else { continue };
             if best.as_ref().is_some_and(|(best, _)| best.place() < first.place()) {
                 continue;
@@ -297,12 +289,17 @@ impl Index {
     }
 
     /// The live classes of a queue, and whether each has a job in the ready set.
-    pub(super) fn classes(&self, queue: &QueueName) -> Vec<(RequirementClass, bool)> {
-        let mut classes: BTreeMap<&RequirementClass, bool> = BTreeMap::new();
-        for bucket in self.buckets.values().filter(|bucket| bucket.key.queue == *queue && bucket.live()) {
-            *classes.entry(&bucket.key.class).or_default() |= bucket.ready.total() > 0;
+    pub(super) fn classes(&mut self, queue: &QueueName) -> Vec<(RequirementClass, bool)> {
+        let Some(queue) = self.queues.get_mut(queue) else { return Vec::new() };
+        let mut classes = Vec::with_capacity(queue.live_classes());
+        for (class, text) in queue.class_texts() {
+            let ready = Priority::ALL.into_iter().any(|priority| {
+                queue.first_in_line(class, priority, |id| still_in_line(&mut self.buckets, id)).is_some()
+            });
+            classes.push((text, ready));
         }
-        classes.into_iter().map(|(class, ready)| (class.clone(), ready)).collect()
+        classes.sort_unstable();
+        classes
     }
 
     /// Counts over all jobs.
@@ -371,6 +368,14 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Whether the bucket has jobs in the ready set; notes that it leaves the line when it hasn't.
+fn still_in_line(buckets: &mut HashMap<BucketId, Bucket>, id: BucketId) -> bool {
+    buckets.get_mut(&id).is_some_and(|bucket| {
+        bucket.in_line &= bucket.ready.total() > 0;
+        bucket.in_line
+    })
 }
 
 /// The oldest jobs of the bucket's part of the ready set.

@@ -106,6 +106,11 @@ impl Queue {
         self.class_places.contains_key(class)
     }
 
+    /// The places and texts of the live classes.
+    pub(super) fn class_texts(&self) -> Vec<(usize, RequirementClass)> {
+        self.class_places.iter().map(|(text, place)| (*place, text.clone())).collect()
+    }
+
     pub(super) fn live_classes(&self) -> usize {
         self.class_places.len()
     }
