@@ -15,6 +15,9 @@ use crate::{MAX_CLASSES_PER_QUEUE, StoreError};
 /// So many different offers are remembered with the classes they meet.
 const MOST_FILTERS: usize = 256;
 
+/// With fewer buckets it does not matter by which index they are found.
+const FEW_BUCKETS: i32 = 32;
+
 /// The lock under which buckets are made (any number of our own).
 pub(super) const BUCKET_LOCK: i64 = 0x6578_6563_7574_7201;
 
@@ -160,7 +163,12 @@ impl Registry {
                 )
                 .await?;
             session.commit().await?;
+            let before = self.highest();
             self.refresh(session).await?;
+            // Plans are made for few buckets until the server knows of many; by itself it notices minutes later.
+            if self.highest().max(1).ilog2() > before.max(FEW_BUCKETS).ilog2() {
+                session.client().batch_execute("ANALYZE executr.bucket").await?;
+            }
         }
         let known = self.known();
         buckets

@@ -20,9 +20,9 @@ const OLDEST_SERVER: i64 = 150_000;
 /// when a plan is made are not small for long. A session that hangs in a transaction would block others.
 const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET default_transaction_isolation = 'read committed'; \
      SET default_transaction_read_only = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
-     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off; \
-     SET enable_memoize = off; SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; \
-     SET client_min_messages = warning";
+     SET enable_seqscan = off; SET enable_sort = off; SET enable_incremental_sort = off; SET enable_hashjoin = off; \
+     SET enable_mergejoin = off; SET enable_bitmapscan = off; SET enable_memoize = off; \
+     SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
 
 /// Values for a statement.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
