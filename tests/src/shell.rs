@@ -10,12 +10,8 @@ pub fn executr_commands(script: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for line in script.lines() {
         for command in simple_commands(line) {
-            let program = command.iter().position(|word| word == "executr" || word.ends_with("/executr"));
-            // Words before it are assignments, `sudo`, `exec NAME --`, `!`; a path as an argument is no command.
-            let Some(program) = program else { continue };
-            let is_argument =
-                command[..program].iter().any(|word| ["install", "cp", "--tag", "build"].contains(&&**word));
-            if is_argument {
+            let Some(program) = command.iter().position(|word| !may_precede(word)) else { continue };
+            if command[program] != "executr" && !command[program].ends_with("/executr") {
                 continue;
             }
             let arguments = command[program + 1..].iter().take_while(|word| *word != "--");
@@ -23,6 +19,11 @@ pub fn executr_commands(script: &str) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+/// Whether a word can stand before a program's name: a variable for it, or a word of the shell.
+fn may_precede(word: &str) -> bool {
+    word.contains('=') || ["!", "do", "exec", "if", "sudo", "then", "until", "while"].contains(&word)
 }
 
 /// One line as simple commands, each a list of words. Substitutions become commands of their own.
@@ -135,7 +136,8 @@ mod tests {
             EXECUTR_TOKEN=... executr executor --name w1 \\\n  --max-jobs 8 &\n\
             executr token create --role admin > admin.token 2>&1\n\
             x \"$(\n\
-            install target/release/executr /usr/local/bin/\n";
+            install target/release/executr /usr/local/bin/\n\
+            kubectl --namespace executr get pods\n";
         assert_eq!(
             executr_commands(script),
             [
