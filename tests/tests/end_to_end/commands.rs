@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use executr_tests::background::Home;
+use executr_tests::background::{Background, Home};
 use executr_tests::loopback;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -250,6 +251,27 @@ fn up_says_where_it_listens_and_what_to_try() {
     let system = System::up(&[]);
     let told = eventually("the greeting", || Some(system.server.output()).filter(|told| told.contains("submit")));
     assert!(told.contains(&system.url), "{told}");
+}
+
+#[test]
+fn ctrl_c_in_a_terminal_lets_running_jobs_finish() {
+    let home = Home::new();
+    // A terminal tells all processes of the group, keepers too.
+    let mut up = home.executr(&["up"]);
+    let (server, url) = Background::serve_with(&home, "up", up.process_group(0));
+    let mut system = System { home, url, server };
+    let (pid, gate) = (system.home.path().join("pid"), system.home.path().join("gate"));
+    let script =
+        format!("echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done; echo finished", pid.display(), gate.display());
+    let submit = spawn(&mut system.executr(&["submit", "--wait", "--run", &script]));
+    line_in(&pid);
+    let group = rustix::process::Pid::from_raw(system.server.process().cast_signed()).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    eventually("it drains", || system.server.output().contains("once more to end them").then_some(()));
+    fs::write(gate, "").unwrap();
+    let output = submit.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout), output.status.code()), ("finished\n".to_owned(), Some(0)));
+    assert!(system.server.wait().is_some_and(|status| status.success()), "{}", system.server.output());
 }
 
 #[test]

@@ -148,8 +148,8 @@ fn postgresql_is_migrated_beforehand() {
     let Some(database) = postgres::database() else { return };
     let home = executr_tests::background::Home::new();
     let migrate = || succeed(&mut home.executr(&["migrate", "--db-url", &database.url()]));
-    migrate();
-    migrate();
+    assert!(migrate().starts_with("applied "));
+    assert_eq!(migrate(), "the database is up to date\n");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
     assert_ne!(database.sql(tables).trim(), "0");
     let output = home.executr(&["migrate", "--db-url", "postgres://nobody@127.0.0.1:1/none"]).output().unwrap();

@@ -38,6 +38,14 @@ pub(crate) async fn open(place: &DatabasePlace) -> Result<Arc<dyn Store>> {
     })
 }
 
+/// Brings a database up to date and does nothing else; returns what was done to it, as far as it says.
+pub(crate) async fn migrate(place: &DatabasePlace) -> Result<Vec<&'static str>> {
+    match place {
+        DatabasePlace::Postgres(url) => PostgresStore::migrate(&PostgresOptions::new(url)).await.map_err(failure),
+        DatabasePlace::Embedded(_) => open(place).await.map(|_| Vec::new()),
+    }
+}
+
 /// Makes a directory that holds what jobs are and say, for nobody else to read.
 pub(crate) fn make_directory(directory: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
