@@ -22,3 +22,7 @@ pub mod v1 {
 
 /// The version both sides name in their first message. They must agree exactly.
 pub const PROTOCOL: u32 = 1;
+
+/// What the empty directories are called that keepers keep beside job directories, with the keeper's process id behind
+/// it. Whoever finds one may remove it while it is empty: its keeper then makes another.
+pub const SPARE_PREFIX: &str = ".executr-spare-";

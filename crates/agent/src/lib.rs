@@ -3,6 +3,7 @@
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
 //! - `spawn`: how a process is made, and why it couldn't be;
 //! - `directory`: a task's directory and files, made and removed;
+//! - `spare`: an empty directory kept from one task for the next;
 //! - `processes`: what runs below this process;
 //! - [`cgroup`]: control groups: limits, listing and ending what runs, and removing what dead owners left.
 //!
@@ -13,4 +14,5 @@ pub mod cgroup;
 mod directory;
 pub mod keeper;
 mod processes;
+mod spare;
 mod spawn;

@@ -25,6 +25,7 @@ use super::task::Task;
 use crate::cgroup::{Hierarchies, Limiter, Mark, SlotGroup, remove_of_dead_owners};
 use crate::directory;
 use crate::processes;
+use crate::spare::Spare;
 use crate::spawn::Spawner;
 
 /// A keeper.
@@ -45,6 +46,7 @@ pub(super) struct Keeper {
     children_changed: bool,
     /// Where output is read to.
     room: BytesMut,
+    spare: Spare,
 }
 
 impl Keeper {
@@ -60,6 +62,7 @@ impl Keeper {
             task: None,
             children_changed: false,
             room: BytesMut::new(),
+            spare: Spare::new(),
         })
     }
 
@@ -162,7 +165,7 @@ impl Keeper {
                 removal_failure: None,
             }));
         }
-        match Task::start(request, &mut self.spawner, &self.limiter) {
+        match Task::start(request, &mut self.spawner, &self.limiter, &mut self.spare) {
             Ok(task) => {
                 let pid = task.main.unsigned_abs();
                 self.task = Some(task);
@@ -199,7 +202,7 @@ impl Keeper {
             return Ok(());
         }
         if let Some(task) = self.task.take() {
-            let ended = task.finish();
+            let ended = task.finish(&mut self.spare);
             if !self.closed {
                 self.control.queue_now(from_agent::Message::Ended(ended))?;
             }

@@ -17,6 +17,7 @@ use super::control::Control;
 use super::ending::Ending;
 use crate::cgroup::{Limiter, TaskGroup};
 use crate::directory;
+use crate::spare::Spare;
 use crate::spawn::{SpawnError, Spawner};
 
 /// Bytes taken from a pipe at once.
@@ -65,6 +66,7 @@ impl Task {
         request: &StartTask,
         spawner: &mut Spawner,
         limiter: &Limiter,
+        spare: &mut Spare,
     ) -> Result<Self, Box<v1::StartFailed>> {
         let directory = Path::new(std::ffi::OsStr::from_bytes(&request.directory));
         let failed = |error: SpawnError, made: bool| {
@@ -78,7 +80,7 @@ impl Task {
             })
         };
         if request.create_directory {
-            directory::create(directory).map_err(|error| {
+            spare.create(directory).map_err(|error| {
                 // What stands in its place isn't ours to remove.
                 failed(SpawnError { phase: StartPhase::Directory, failure: (&error).into() }, false)
             })?;
@@ -232,7 +234,7 @@ impl Task {
     }
 
     /// Sums up, removes the directory, and says how it ended.
-    pub(super) fn finish(mut self) -> v1::Ended {
+    pub(super) fn finish(mut self, spare: &mut Spare) -> v1::Ended {
         self.usage.set_peak_memory_source(v1::PeakMemorySource::LargestProcess);
         let mut oom_killed = false;
         if let Some(group) = self.group.take() {
@@ -248,7 +250,7 @@ impl Task {
         } else {
             v1::ended::Outcome::ExitCode(libc::WEXITSTATUS(status))
         };
-        let removal = self.directory.as_deref().map_or(Ok(()), directory::remove);
+        let removal = self.directory.as_deref().map_or(Ok(()), |directory| spare.remove(directory));
         v1::Ended {
             task_id: self.id,
             outcome: Some(outcome),

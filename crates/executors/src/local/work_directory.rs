@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use executr_agent_protocol::SPARE_PREFIX;
 use executr_tree::FileLock;
 
 use crate::contract::ExecutorError;
@@ -36,6 +37,7 @@ impl WorkDirectory {
         let path = fs::canonicalize(&path).map_err(failed)?;
         let failed = |source| ExecutorError::Directory { path: path.clone(), source };
         remove_leftovers(&path).map_err(failed)?;
+        remove_spares(&path).map_err(failed)?;
         let board = new_board(&path).map_err(failed)?;
         Ok(Self { path, board, taken: Mutex::new(Vec::new()) })
     }
@@ -147,6 +149,18 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the empty directories that keepers kept for their next job. A living keeper makes another.
+fn remove_spares(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(SPARE_PREFIX)) {
+            // Not empty, or gone already: then it is none, or no longer.
+            drop(fs::remove_dir(entry.path()));
+        }
+    }
+    Ok(())
+}
+
 /// Removes a job's directory and scripts; whether nothing is left of it.
 fn remove_job(path: &Path, name: &str) -> bool {
     let mut gone = true;
@@ -205,6 +219,16 @@ mod tests {
         assert!(!there("left") && !there("left.run-1") && !dead_board.exists());
         assert!(there("used-by-the-living") && there("given-back") && there("somebody-elses"));
         drop((used, other));
+    }
+
+    #[test]
+    fn spare_directories_of_keepers_go_unless_something_is_in_them() {
+        let temp = tempfile::tempdir().unwrap();
+        let [empty, full] = ["1", "2"].map(|process| temp.path().join(format!("{SPARE_PREFIX}{process}")));
+        fs::create_dir(&empty).unwrap();
+        fs::create_dir_all(full.join("somebody-elses")).unwrap();
+        drop(WorkDirectory::open(temp.path().to_owned()).unwrap());
+        assert!(!empty.exists() && full.exists());
     }
 
     #[test]
