@@ -13,7 +13,7 @@ use crate::program::{Executor, Server};
 use crate::report::{Row, Target, median};
 
 const JOBS: u32 = 10_000;
-const SLOTS: u32 = 8;
+const SLOTS: u32 = 32;
 
 /// Jobs a second on both stores, beside the bound B2 and HyperQueue.
 ///
