@@ -20,11 +20,9 @@ impl StoreClock {
         Ok(Self(Lock::new((Instant::now(), now))))
     }
 
-    /// Asks again: clocks drift.
-    pub(crate) async fn refresh(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let now = store.now().await?;
+    /// The store's clock shows `now`. Told again and again, because clocks drift.
+    pub(crate) fn set(&self, now: Timestamp) {
         *self.0.hold() = (Instant::now(), now);
-        Ok(())
     }
 
     /// The store's time now.

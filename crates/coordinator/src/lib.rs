@@ -26,6 +26,7 @@ mod options;
 mod original;
 mod output;
 mod ready;
+mod reclaiming;
 mod refusal;
 mod retention;
 mod sessions;

@@ -4,19 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::JobState;
-use executr_store::Advanced;
+use executr_store::{Advanced, StoreError};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::core::Core;
 use crate::lock::Lock;
+use crate::reclaiming::{AT_LEAST_EVERY, Reclaiming};
 
-/// However far away the next thing seems to be, the store is asked this often.
-const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// How many jobs of each kind are moved in one go.
 const BATCH: u32 = 1_000;
-/// Clocks drift: the store's is looked at this often.
-const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// When the sweeper has to look next.
 #[derive(Debug, Default)]
@@ -48,25 +45,19 @@ impl Alarm {
     }
 }
 
-/// Sweeps until it is dropped. For one lease period nothing is reclaimed: workers that this coordinator hasn't heard of
-/// may only not have found it yet.
+/// Sweeps until it is dropped. When leases may be reclaimed is [`Reclaiming`]'s to say.
 pub(crate) async fn sweep(core: Arc<Core>) {
-    let may_reclaim_from = Instant::now() + core.options.lease;
-    let mut clock_read = Instant::now();
+    let mut reclaiming = Reclaiming::new(core.options.lease);
     loop {
-        let may_reclaim = Instant::now() >= may_reclaim_from;
-        let next = match core.store.advance(may_reclaim, BATCH).await {
-            Ok(advanced) => {
-                let (more, next_at) = (advanced.more, advanced.next_at);
-                follow_up(&core, advanced);
-                if more {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                next_at.map(|at| core.clock.instant(at))
+        let next = match look(&core, &mut reclaiming).await {
+            Ok(Advanced { more: true, .. }) => {
+                tokio::task::yield_now().await;
+                continue;
             }
+            Ok(advanced) => advanced.next_at.map(|at| core.clock.instant(at)),
             Err(error) => {
                 tracing::warn!(%error, "could not look what is due; trying again");
+                reclaiming.doubt();
                 None
             }
         };
@@ -74,18 +65,34 @@ pub(crate) async fn sweep(core: Arc<Core>) {
         let now = Instant::now();
         let soon = now + Duration::from_millis(1);
         let mut at = next.map_or(now + AT_LEAST_EVERY, |next| next.clamp(soon, now + AT_LEAST_EVERY));
-        if !may_reclaim {
-            at = at.min(may_reclaim_from.max(soon));
+        if reclaiming.from() > now {
+            at = at.min(reclaiming.from().max(soon));
         }
         core.alarm.set(at);
         core.alarm.wait().await;
-        if clock_read.elapsed() >= CLOCK_EVERY {
-            clock_read = Instant::now();
-            if let Err(error) = core.clock.refresh(&*core.store).await {
-                tracing::warn!(%error, "could not read the store's clock; trying again");
-            }
-        }
     }
+}
+
+/// Moves what is due. The store's clock is read first, each time: it tells whether leases may be reclaimed, and must be
+/// read before and not by the command that reclaims them.
+async fn look(core: &Core, reclaiming: &mut Reclaiming) -> Result<Advanced, StoreError> {
+    let asked = Instant::now();
+    let time = core.store.now().await?;
+    core.clock.set(time);
+    let may_reclaim = reclaiming.heard(asked, time);
+    let advance = core.store.advance(may_reclaim, BATCH);
+    let advanced = if may_reclaim {
+        // A store that is away waits and repeats: what was right to ask a moment ago may be wrong by then.
+        let most = reclaiming.tolerance().max(AT_LEAST_EVERY);
+        timeout(most, advance)
+            .await
+            .map_err(|_| StoreError::Unavailable("looking for leases that ran out took too long".to_owned()))??
+    } else {
+        advance.await?
+    };
+    let told = Advanced { more: advanced.more, next_at: advanced.next_at, ..Advanced::default() };
+    follow_up(core, advanced);
+    Ok(told)
 }
 
 fn follow_up(core: &Core, advanced: Advanced) {
