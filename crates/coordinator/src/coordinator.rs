@@ -1,17 +1,19 @@
 //! The coordinator as others hold it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use executr_api::{ApiError, Fence, JobStatus, StatsView, TokenView};
+use executr_api::{ApiError, ErrorCode, Fence, JobStatus, StatsView, TokenView};
 use executr_spec::{Digest, JobId, Tenant};
 use executr_store::{Store, StoreCounters};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::client::TenantClient;
 use crate::core::Core;
 use crate::observer::Observer;
 use crate::options::Options;
-use crate::{fleet, neighbours, refusal, retention, sweep};
+use crate::{fleet, job_token, neighbours, refusal, retention, sweep};
 
 /// The coordinator. Clones are the same one; the last that goes ends its background work.
 #[derive(Clone)]
@@ -30,6 +32,9 @@ impl Drop for Background {
         }
     }
 }
+
+/// Whoever asks how it is wants to know soon.
+const HEALTH: Duration = Duration::from_secs(2);
 
 /// What is true just now, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +109,12 @@ impl Coordinator {
         self.core.job_token(token).await
     }
 
+    /// Whether `token` reads like a job's own, held or not.
+    #[must_use]
+    pub fn is_job_token(token: &str) -> bool {
+        job_token::read(token).is_some()
+    }
+
     /// The lease, when `token` is the own token of this job.
     ///
     /// # Errors
@@ -126,7 +137,15 @@ impl Coordinator {
     /// `Unavailable`, saying why not.
     pub async fn health(&self) -> Result<(), ApiError> {
         self.core.refuse_when_stopping()?;
-        self.core.store.ping().await.map_err(refusal::store)
+        match timeout(HEALTH, self.core.store.ping()).await {
+            Ok(answer) => answer.map_err(refusal::store),
+            Err(_) => Err(ApiError::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "the database doesn't answer within {HEALTH:?}; see whether it runs and can be reached from here"
+                ),
+            )),
+        }
     }
 
     /// What is true just now, for metrics.
