@@ -50,8 +50,7 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     // After a silence its own leases may be up for reclaiming: they are made safe before it claims.
     let careful = reloaded || opened.silent.is_some_and(|silent| silent >= core.options.lease * 2 / 3);
     let mut wishes = results;
-    let lease = core.options.lease;
-    wishes.renew = session.due(&report.held, lease / 3).into_iter().map(|fence| Renewal { fence, lease }).collect();
+    wishes.renew = open.due(&listed);
     look_up_queues(core, &opened.queues).await?;
     if !careful && core.ready.fits(&opened.queues, &opened.offers) {
         wishes.claim = open.reserve(&report, &opened, &listed);
@@ -136,24 +135,43 @@ impl Open<'_> {
             };
             verdicts.push(ResultVerdict { fence, verdict });
         }
-        for (fence, answer) in renewed.into_iter().zip(granted.renew?) {
-            match answer {
-                RenewAnswer::Renewed { cancelling, .. } => {
-                    if !self.session.renewed(&fence, cancelling) {
-                        // Handed out elsewhere: the next report is preceded by a look at all of them.
-                        self.session.distrust();
-                    }
-                }
-                RenewAnswer::LeaseLost => {
-                    self.session.ended(&fence);
-                }
-            }
-        }
+        self.renewed(renewed, granted.renew?);
         // A claim that failed alone is tried again while the exchange waits, or by the next one.
         if verdicts.is_empty() && report.is_some() {
             granted.claim?;
         }
         Ok(verdicts)
+    }
+
+    /// The renewals that are due.
+    fn due(&self, listed: &Listed) -> Vec<Renewal> {
+        let lease = self.core.options.lease;
+        self.session.due(listed, lease / 3).into_iter().map(|fence| Renewal { fence, lease }).collect()
+    }
+
+    fn renewed(&self, fences: Vec<Fence>, answers: Vec<RenewAnswer>) {
+        for (fence, answer) in fences.into_iter().zip(answers) {
+            match answer {
+                RenewAnswer::Renewed { cancelling, .. } => self.session.renewed(&fence, cancelling),
+                RenewAnswer::LeaseLost => {
+                    self.session.ended(&fence);
+                }
+            }
+        }
+    }
+
+    /// Reads the leases again when they can't be relied on. What is old among them is renewed before it is told.
+    async fn refresh(&self, listed: &Listed) -> Result<(), ApiError> {
+        if reload(self.core, self.session).await? {
+            let renew = self.due(listed);
+            if renew.is_empty() {
+                return Ok(());
+            }
+            let fences = renew.iter().map(|renewal| renewal.fence).collect();
+            let granted = self.core.grant(Wishes { renew, ..Wishes::default() }).await?;
+            self.renewed(fences, granted.renew?);
+        }
+        Ok(())
     }
 
     /// Waits until there is something to say; when there is already (`answered`), only looks whether a job can go along.
@@ -171,7 +189,7 @@ impl Open<'_> {
             if self.bell.is_superseded() || self.core.is_stopping() {
                 return Ok(self.nothing());
             }
-            reload(self.core, self.session).await?;
+            self.refresh(listed).await?;
             look_up_queues(self.core, &opened.queues).await?;
             let orders = self.session.orders(listed);
             let free = self.session.free(listed);

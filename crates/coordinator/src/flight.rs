@@ -4,6 +4,7 @@
 //! store did for it is done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use executr_api::{ApiError, Fence, Outcome};
 use executr_spec::Offers;
@@ -12,6 +13,7 @@ use executr_store::{
 };
 use futures_util::future::{OptionFuture, join4};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::ready::Moment;
@@ -20,6 +22,10 @@ use crate::sessions::Slots;
 
 /// The most commands that go as one batch, so that no one waits long for the many.
 const MOST: usize = 4_096;
+
+/// A store repeats a claim when the database was away before it answered; the first may have been committed, and the
+/// answer doesn't say so. No claim takes so long otherwise, or so seldom that looking costs nothing.
+const MAYBE_REPEATED: Duration = Duration::from_millis(500);
 
 /// What one exchange wants.
 #[derive(Debug, Default)]
@@ -97,6 +103,7 @@ impl Core {
         // Sent in this order within one poll: a store that commits what gathered commits all of it together, and slots,
         // keys and leases are free before the claim looks for them.
         let store = &self.store;
+        let sent = Instant::now();
         let (finished, returned, renewed, claimed) = join4(
             OptionFuture::from((!finish.is_empty()).then(|| store.finish(finish))),
             OptionFuture::from((!give_back.is_empty()).then(|| store.give_back(give_back))),
@@ -106,6 +113,7 @@ impl Core {
         .await;
         // One result that the store can't take must not keep all others out, now and each time it is sent again.
         let apart = batch.len() > 1 && matches!(&finished, Some(Err(error)) if !error.is_transient());
+        let repeated = sent.elapsed() >= MAYBE_REPEATED;
         let mut finished = Shares::of(finished);
         let mut returned = Shares::of(returned);
         let mut renewed = Shares::of(renewed);
@@ -128,7 +136,16 @@ impl Core {
             }
             let renew = renewed.next(wishes.renew.len());
             let claim = match wishes.claim {
-                Some(reserved) => claimed.next(1).map(|answers| self.after_claim(reserved, answers)),
+                Some(reserved) => match claimed.next(1) {
+                    Ok(answers) => Ok(self.after_claim(reserved, answers, repeated)),
+                    Err(error) => {
+                        // It may have been committed all the same.
+                        if let Some(slots) = reserved.slots {
+                            slots.distrust();
+                        }
+                        Err(error)
+                    }
+                },
                 None => Ok(Vec::new()),
             };
             // Nobody listens any more when the connection broke: the next report of the worker brings it up again.
@@ -175,9 +192,12 @@ impl Core {
         self.changed(fence.job);
     }
 
-    fn after_claim(&self, reserved: Reserved, answers: Vec<ClaimAnswer>) -> Vec<Claimed> {
+    fn after_claim(&self, reserved: Reserved, answers: Vec<ClaimAnswer>, repeated: bool) -> Vec<Claimed> {
         let ClaimAnswer { leases, revoked } = answers.into_iter().next().unwrap_or_default();
         if let Some(slots) = reserved.slots {
+            if repeated {
+                slots.distrust();
+            }
             slots.fill(&leases);
         }
         for (fence, worker) in &revoked {

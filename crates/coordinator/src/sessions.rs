@@ -50,6 +50,10 @@ struct State {
     /// Whether `leases` has to be read from the store before it can be relied on.
     stale: bool,
     leases: HashMap<Fence, Held>,
+    /// Live leases of other workers that this one lists: it delivers what a dead process of its machine left behind.
+    foreign: HashMap<Fence, Foreign>,
+    /// Jobs asked to stop while a claim was under way, which may have brought them.
+    stopping: HashSet<JobId>,
     /// Slots that claims on their way may fill.
     claiming: u32,
     /// The open exchange.
@@ -66,6 +70,26 @@ struct State {
 #[derive(Debug)]
 struct Held {
     spec: SpecJson,
+    cancelling: bool,
+    renewed: Instant,
+    /// Its worker ends it by itself when it isn't renewed, and takes every exchange for a renewal.
+    exclusive: bool,
+}
+
+impl Held {
+    fn new(spec: SpecJson, cancelling: bool, renewed: Instant) -> Self {
+        // A word that can only stand there when the job is exclusive spares reading every job.
+        let exclusive = spec.as_str().contains("\"exclusive\"") && spec.read().is_ok_and(|spec| spec.exclusive);
+        Self { spec, cancelling, renewed, exclusive }
+    }
+
+    fn is_due(&self, age: Duration) -> bool {
+        self.exclusive || self.renewed.elapsed() >= age
+    }
+}
+
+#[derive(Debug)]
+struct Foreign {
     cancelling: bool,
     renewed: Instant,
 }
@@ -167,6 +191,8 @@ impl Session {
                 epoch: 0,
                 stale: false,
                 leases: HashMap::new(),
+                foreign: HashMap::new(),
+                stopping: HashSet::new(),
                 claiming: 0,
                 bell: None,
                 told: HashMap::new(),
@@ -206,6 +232,7 @@ impl Session {
                 earlier.supersede();
             }
             state.told.retain(|fence, _| report.held.contains(fence));
+            state.foreign.retain(|fence, _| report.held.contains(fence));
         }
         // A worker that was counted elsewhere before starts here from where it stands.
         let counted = if late || (new && report.sequence > 1) {
@@ -270,9 +297,11 @@ impl Session {
             .into_iter()
             .map(|lease| {
                 let renewed = now.checked_sub(age(&lease)).unwrap_or(now);
-                (lease.fence, Held { spec: lease.spec, cancelling: lease.cancelling, renewed })
+                (lease.fence, Held::new(lease.spec, lease.cancelling, renewed))
             })
             .collect();
+        let state = &mut *state;
+        state.foreign.retain(|fence, _| !state.leases.contains_key(fence));
         state.stale = false;
         true
     }
@@ -290,24 +319,33 @@ impl Session {
         self.state.hold().free(listed)
     }
 
-    /// Which of the held leases have to be renewed: those unknown here, and those renewed longer than `age` ago.
-    pub(crate) fn due(&self, held: &[Fence], age: Duration) -> Vec<Fence> {
+    /// Which leases have to be renewed: of those listed the ones unknown here, and of those known the exclusive ones and
+    /// the ones renewed longer than `age` ago, also when they have yet to be told.
+    pub(crate) fn due(&self, listed: &Listed, age: Duration) -> Vec<Fence> {
         let state = self.state.hold();
-        let due = |fence: &&Fence| state.leases.get(fence).is_none_or(|lease| lease.renewed.elapsed() >= age);
-        held.iter().filter(due).copied().collect()
+        let own = state.leases.iter().filter(|(fence, held)| !listed.gone.contains(*fence) && held.is_due(age));
+        let unknown = listed.held.iter().filter(|fence| {
+            let foreign = state.foreign.get(*fence);
+            !state.leases.contains_key(*fence) && foreign.is_none_or(|foreign| foreign.renewed.elapsed() >= age)
+        });
+        own.map(|(fence, _)| *fence).chain(unknown.copied()).collect()
     }
 
-    /// The lease was renewed. False: it is not known here, so it has to be looked up.
-    pub(crate) fn renewed(&self, fence: &Fence, cancelling: bool) -> bool {
+    /// The lease was renewed, so it is live. When it is not known here, it was handed out to this worker elsewhere, or to
+    /// another: then it stays with this one as long as it lists it, and the next look at the store tells them apart.
+    pub(crate) fn renewed(&self, fence: &Fence, cancelling: bool) {
         let mut state = self.state.hold();
-        let Some(held) = state.leases.get_mut(fence) else { return false };
-        held.renewed = Instant::now();
-        held.cancelling |= cancelling;
-        true
+        let renewed = Instant::now();
+        if let Some(held) = state.leases.get_mut(fence) {
+            held.renewed = renewed;
+            held.cancelling |= cancelling;
+        } else if state.foreign.insert(*fence, Foreign { cancelling, renewed }).is_none() {
+            state.stale = true;
+        }
     }
 
     /// Something is not as it is known here: read the leases again.
-    pub(crate) fn distrust(&self) {
+    fn distrust(&self) {
         self.state.hold().stale = true;
     }
 
@@ -315,6 +353,7 @@ impl Session {
     pub(crate) fn ended(&self, fence: &Fence) -> bool {
         let mut state = self.state.hold();
         state.epoch += 1;
+        state.foreign.remove(fence);
         state.leases.remove(fence).is_some()
     }
 
@@ -333,6 +372,10 @@ impl Session {
                 held.cancelling = true;
                 found = true;
             }
+        }
+        // A claim that is under way may have brought it; its answer comes after this.
+        if !found && state.claiming > 0 {
+            state.stopping.insert(job);
         }
         if found && let Some(bell) = &state.bell {
             bell.ring();
@@ -371,11 +414,12 @@ impl Session {
                 orders.cancels.push(*fence);
             }
         }
-        if !state.stale {
-            for fence in &listed.held {
-                if !state.leases.contains_key(fence) && tell(*fence) {
-                    orders.releases.push(*fence);
-                }
+        for fence in listed.held.iter().filter(|fence| !state.leases.contains_key(fence)) {
+            match state.foreign.get(fence) {
+                Some(foreign) if foreign.cancelling && tell(*fence) => orders.cancels.push(*fence),
+                Some(_) => {}
+                None if !state.stale && tell(*fence) => orders.releases.push(*fence),
+                None => {}
             }
         }
         // The oldest first, as a user who watches a single slot expects.
@@ -432,6 +476,11 @@ impl Slots {
         self.count
     }
 
+    /// The claim failed or may have been repeated: only the store knows what all it brought.
+    pub(crate) fn distrust(&self) {
+        self.session.distrust();
+    }
+
     /// The claim brought these leases.
     pub(crate) fn fill(self, leases: &[Claimed]) {
         if leases.is_empty() {
@@ -441,8 +490,8 @@ impl Slots {
         state.epoch += 1;
         let now = Instant::now();
         for lease in leases {
-            let held = Held { spec: lease.spec.clone(), cancelling: false, renewed: now };
-            state.leases.insert(lease.fence, held);
+            let cancelling = state.stopping.remove(&lease.fence.job);
+            state.leases.insert(lease.fence, Held::new(lease.spec.clone(), cancelling, now));
         }
         if let Some(bell) = &state.bell {
             bell.ring();
@@ -454,6 +503,9 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let mut state = self.session.state.hold();
         state.claiming = state.claiming.saturating_sub(self.count);
+        if state.claiming == 0 {
+            state.stopping.clear();
+        }
     }
 }
 

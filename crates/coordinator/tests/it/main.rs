@@ -9,6 +9,8 @@ mod exchanges;
 mod following;
 mod idling;
 mod original;
+mod outages;
+mod renewing;
 mod restarts;
 mod storms;
 mod submitting;

@@ -21,6 +21,8 @@ pub(crate) struct Probe {
     inner: Arc<dyn Store>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     failing: Mutex<BTreeSet<&'static str>>,
+    /// Whether claims are carried out and then fail.
+    losing_claims: Mutex<bool>,
     poisonous: Mutex<Option<JobId>>,
     stalled: watch::Sender<BTreeSet<&'static str>>,
     signals: broadcast::Sender<Signal>,
@@ -33,6 +35,7 @@ impl Probe {
             inner,
             calls: Mutex::default(),
             failing: Mutex::default(),
+            losing_claims: Mutex::default(),
             poisonous: Mutex::default(),
             stalled: watch::Sender::default(),
             signals: broadcast::Sender::new(100),
@@ -57,6 +60,11 @@ impl Probe {
         } else {
             failing.remove(command)
         };
+    }
+
+    /// From now on claims are carried out but their answers are lost, or aren't any more.
+    pub(crate) fn lose_claims(&self, loses: bool) {
+        *self.losing_claims.lock().unwrap() = loses;
     }
 
     /// From now on a batch with a result of this job is refused, as by a database that can't hold what is in it.
@@ -112,6 +120,9 @@ impl Store for Probe {
         self.before("claim")?;
         let answer = self.inner.claim(claims).await;
         self.after("claim").await;
+        if *self.losing_claims.lock().unwrap() {
+            return Err(StoreError::Unavailable("the answer is lost on purpose".to_owned()));
+        }
         answer
     }
 
