@@ -19,6 +19,10 @@ use crate::sessions::{Listed, Opened, Session};
 const MAX_QUEUES: usize = 100;
 /// The most slots a worker may have.
 const MAX_SLOTS: u32 = 100_000;
+/// A worker's name, its address, and the names and values of its labels have at most so many bytes each.
+const MAX_TEXT: usize = 256;
+/// The most labels a worker may bear.
+const MAX_LABELS: usize = 100;
 /// A worker's id has at most so many bytes.
 pub(crate) const MAX_WORKER_ID: usize = 256;
 
@@ -272,6 +276,16 @@ fn check(core: &Core, report: &Report) -> Result<(), ApiError> {
     check_id(&worker.id.0)?;
     if worker.queues.is_empty() || worker.queues.len() > MAX_QUEUES {
         return Err(refusal::bad(format!("a worker serves between 1 and {MAX_QUEUES} queues")).with("field", "queues"));
+    }
+    for (field, text) in [("name", Some(&worker.name)), ("ip", worker.ip.as_ref())] {
+        if text.is_some_and(|text| text.len() > MAX_TEXT) {
+            return Err(refusal::bad(format!("a worker's {field} has at most {MAX_TEXT} bytes")).with("field", field));
+        }
+    }
+    let labels = &worker.offers.labels;
+    if labels.len() > MAX_LABELS || labels.iter().any(|(name, value)| name.len().max(value.len()) > MAX_TEXT) {
+        let text = format!("a worker bears at most {MAX_LABELS} labels of {MAX_TEXT} bytes for each name and value");
+        return Err(refusal::bad(text).with("field", "labels"));
     }
     if worker.slots > MAX_SLOTS {
         return Err(refusal::bad(format!("a worker has at most {MAX_SLOTS} slots")).with("field", "slots"));
