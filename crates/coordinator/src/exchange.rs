@@ -249,19 +249,13 @@ async fn reload(core: &Core, session: &Session) -> Result<bool, ApiError> {
 
 /// Looks up what is ready in queues that nobody asked for before.
 pub(crate) async fn look_up_queues(core: &Core, queues: &[QueueName]) -> Result<(), ApiError> {
-    let new = core.ready.track(queues);
-    for (index, queue) in new.iter().enumerate() {
-        match core.store.classes(queue).await {
-            Ok(classes) => {
-                for (class, _) in classes.iter().filter(|(_, ready)| *ready) {
-                    core.ready.set(queue, class, 1);
-                }
-            }
-            Err(error) => {
-                core.ready.forget(&new[index..]);
-                return Err(refusal::store(error));
-            }
+    let mut new = core.ready.track(queues);
+    while let Some(queue) = new.next() {
+        let classes = core.store.classes(queue).await.map_err(refusal::store)?;
+        for (class, _) in classes.iter().filter(|(_, ready)| *ready) {
+            core.ready.set(queue, class, 1);
         }
+        new.looked_up();
     }
     Ok(())
 }

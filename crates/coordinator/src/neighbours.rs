@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use executr_spec::QueueName;
 use executr_store::Signal;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -10,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::core::Core;
 
-/// How often the store is asked what is ready in queues that somebody waits for.
+/// How often the store is asked what is ready in queues that somebody waits or asks for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Listens until the store goes.
@@ -27,7 +28,7 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
             Ok(Signal::Output(job)) => core.watches.output(job),
             Err(RecvError::Lagged(_)) => {
                 core.watches.all();
-                look(&core, true).await;
+                look(&core, core.ready.tracked()).await;
             }
             Err(RecvError::Closed) => return,
         }
@@ -38,13 +39,11 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
 pub(crate) async fn look_now_and_then(core: Arc<Core>) {
     loop {
         sleep(LOOK_EVERY).await;
-        look(&core, false).await;
+        look(&core, core.ready.asked_for()).await;
     }
 }
 
-async fn look(core: &Core, everywhere: bool) {
-    let waited_for = core.ready.waited_for();
-    let queues = if everywhere { core.ready.tracked() } else { waited_for };
+async fn look(core: &Core, queues: Vec<QueueName>) {
     for queue in queues {
         match core.store.classes(&queue).await {
             Ok(classes) => {

@@ -31,7 +31,7 @@ struct Queue {
     hints: HashMap<RequirementClass, Hint>,
     /// By ticket, so the longest waiting first.
     waiting: BTreeMap<u64, Arc<Waiting>>,
-    /// Whether anybody asked for it since the last [`Ready::waited_for`].
+    /// Whether anybody asked for it since the last [`Ready::asked_for`].
     asked_for: bool,
 }
 
@@ -79,6 +79,35 @@ pub(crate) struct Wake {
 /// A moment on the clock of hints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment(u64);
+
+/// Queues not kept track of before. Dropped before all are looked up, as by a request that broke, the rest are forgotten,
+/// so that the next that asks for them looks.
+#[derive(Debug)]
+pub(crate) struct New<'a> {
+    ready: &'a Ready,
+    queues: Vec<QueueName>,
+    looked_up: usize,
+}
+
+impl New<'_> {
+    /// The next to look up.
+    pub(crate) fn next(&self) -> Option<&QueueName> {
+        self.queues.get(self.looked_up)
+    }
+
+    /// What is ready in it was told.
+    pub(crate) fn looked_up(&mut self) {
+        self.looked_up += 1;
+    }
+}
+
+impl Drop for New<'_> {
+    fn drop(&mut self) {
+        if self.looked_up < self.queues.len() {
+            self.ready.forget(&self.queues[self.looked_up..]);
+        }
+    }
+}
 
 impl State {
     fn tick(&mut self) -> u64 {
@@ -149,7 +178,7 @@ impl State {
 impl Ready {
     /// Makes sure that these queues are kept track of. Returns those that were not: what is ready in them has to be
     /// looked up and told with [`set`](Self::set).
-    pub(crate) fn track(&self, queues: &[QueueName]) -> Vec<QueueName> {
+    pub(crate) fn track(&self, queues: &[QueueName]) -> New<'_> {
         let mut state = self.0.hold();
         let mut new = Vec::new();
         for name in queues {
@@ -161,11 +190,11 @@ impl Ready {
                 }
             }
         }
-        new
+        New { ready: self, queues: new, looked_up: 0 }
     }
 
-    /// Takes back [`track`](Self::track): what is ready there could not be looked up.
-    pub(crate) fn forget(&self, queues: &[QueueName]) {
+    /// Takes back [`track`](Self::track): what is ready there was not looked up.
+    fn forget(&self, queues: &[QueueName]) {
         let mut state = self.0.hold();
         for name in queues {
             if let Some(queue) = state.queues.remove(name) {
@@ -176,11 +205,11 @@ impl Ready {
         }
     }
 
-    /// The queues somebody waits for. Forgets those that nobody asked for since the last time.
-    pub(crate) fn waited_for(&self) -> Vec<QueueName> {
+    /// The queues somebody waits for, or asked for since the last time. Forgets the others.
+    pub(crate) fn asked_for(&self) -> Vec<QueueName> {
         let mut state = self.0.hold();
-        state.queues.retain(|_, queue| !queue.waiting.is_empty() || std::mem::take(&mut queue.asked_for));
-        state.queues.iter().filter(|(_, queue)| !queue.waiting.is_empty()).map(|(name, _)| name.clone()).collect()
+        state.queues.retain(|_, queue| std::mem::take(&mut queue.asked_for) || !queue.waiting.is_empty());
+        state.queues.keys().cloned().collect()
     }
 
     /// All queues kept track of.
@@ -299,6 +328,17 @@ mod tests {
         name.parse().expect("a name")
     }
 
+    fn track(ready: &Ready, names: &[&str]) -> Vec<QueueName> {
+        let names: Vec<_> = names.iter().map(|name| queue(name)).collect();
+        let mut new = ready.track(&names);
+        let mut found = Vec::new();
+        while let Some(name) = new.next() {
+            found.push(name.clone());
+            new.looked_up();
+        }
+        found
+    }
+
     fn gpu() -> Requirements {
         Requirements { labels: [("gpu".to_owned(), "yes".to_owned())].into(), ..Requirements::default() }
     }
@@ -341,7 +381,7 @@ mod tests {
     #[test]
     fn as_many_are_woken_as_the_jobs_fill_and_one_more_after_a_filled_claim() {
         let ready = Arc::new(Ready::default());
-        ready.track(&[queue("default")]);
+        track(&ready, &["default"]);
         let tickets = line(&ready, 10, 2);
         let class = Requirements::default().class();
         ready.set(&queue("default"), &class, 3);
@@ -361,7 +401,7 @@ mod tests {
     #[test]
     fn a_wake_that_is_not_answered_goes_to_the_next() {
         let ready = Arc::new(Ready::default());
-        ready.track(&[queue("default")]);
+        track(&ready, &["default"]);
         let tickets = line(&ready, 3, 1);
         ready.set(&queue("default"), &Requirements::default().class(), 1);
         let (tickets, wakes) = woken(tickets);
@@ -380,7 +420,7 @@ mod tests {
     #[test]
     fn jobs_wake_nobody_who_could_not_run_them() {
         let ready = Arc::new(Ready::default());
-        ready.track(&[queue("default")]);
+        track(&ready, &["default"]);
         let tickets = line(&ready, 3, 1);
         ready.set(&queue("default"), &gpu().class(), 5);
         assert_eq!(woken(tickets).1.len(), 0);
@@ -394,7 +434,7 @@ mod tests {
     #[test]
     fn what_became_ready_after_a_claim_was_sent_outlives_its_empty_answer() {
         let ready = Arc::new(Ready::default());
-        ready.track(&[queue("default")]);
+        track(&ready, &["default"]);
         let sent = ready.moment();
         ready.set(&queue("default"), &Requirements::default().class(), 1);
         ready.claimed(&[queue("default")], &plain(), sent, false);
@@ -407,13 +447,12 @@ mod tests {
     #[test]
     fn queues_are_looked_up_once_and_again_after_they_were_forgotten() {
         let ready = Arc::new(Ready::default());
-        assert_eq!(ready.track(&[queue("a"), queue("b")]), [queue("a"), queue("b")]);
-        assert!(ready.track(&[queue("a")]).is_empty());
+        assert_eq!(track(&ready, &["a", "b"]), [queue("a"), queue("b")]);
+        assert!(track(&ready, &["a"]).is_empty());
         let Entered::Wait(ticket) = ready.enter(waiting(&["a"], plain(), 1)) else { panic!("nothing is ready") };
-        assert_eq!(ready.waited_for(), [queue("a")]);
-        drop(ready.waited_for());
-        assert_eq!(ready.waited_for(), [queue("a")], "nobody asked for b");
-        assert_eq!(ready.track(&[queue("b")]), [queue("b")]);
+        assert_eq!(ready.asked_for().len(), 2);
+        assert_eq!(ready.asked_for(), [queue("a")], "nobody asked for b since");
+        assert_eq!(track(&ready, &["b"]), [queue("b")]);
         ready.forget(&[queue("a")]);
         assert!(ticket.waiting.as_ref().is_some_and(|waiting| waiting.bell.take_ring()));
         assert!(matches!(ready.enter(waiting(&["a"], plain(), 1)), Entered::Claim));

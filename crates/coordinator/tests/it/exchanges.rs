@@ -1,5 +1,6 @@
 //! Claims, results and beats.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use executr_api::{Client, ErrorCode, JobState, Outcome, Verdict, Version, WorkerApi};
@@ -434,4 +435,38 @@ async fn a_shutdown_answers_open_exchanges_with_nothing_and_refuses_later_ones()
     assert_eq!(coordinator.exchange(worker.report()).await.unwrap_err().code, ErrorCode::Unavailable);
     assert_eq!(client(&coordinator).submit(plain()).await.unwrap_err().code, ErrorCode::Unavailable);
     assert_eq!(coordinator.health().await.unwrap_err().code, ErrorCode::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_request_does_not_leave_a_queue_unknown() {
+    let store = store();
+    submit_plain(&start(&store).await, 1).await;
+    let coordinator = start(&store).await;
+    let mut worker = Worker::new("w", 1);
+    store.stall("classes", true);
+    let broken = open(&coordinator, &mut worker).await;
+    broken.abort();
+    assert!(broken.await.unwrap_err().is_cancelled());
+    store.stall("classes", false);
+    worker.exchange(&coordinator).await;
+    assert_eq!(worker.held.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_says_of_itself_has_a_limit() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let long = "x".repeat(257);
+    let many: BTreeMap<String, String> = (0..101).map(|n| (n.to_string(), String::new())).collect();
+    for (field, change) in [
+        ("name", Box::new(|worker: &mut Worker| worker.hello.name = long.clone()) as Box<dyn Fn(&mut Worker)>),
+        ("ip", Box::new(|worker: &mut Worker| worker.hello.ip = Some(long.clone()))),
+        ("labels", Box::new(|worker: &mut Worker| worker.hello.offers.labels = [(long.clone(), String::new())].into())),
+        ("labels", Box::new(|worker: &mut Worker| worker.hello.offers.labels.clone_from(&many))),
+    ] {
+        let mut worker = Worker::new("w", 1);
+        change(&mut worker);
+        let error = coordinator.exchange(worker.report()).await.unwrap_err();
+        assert_eq!((error.code, error.context["field"].as_str()), (ErrorCode::BadRequest, field));
+    }
 }
