@@ -55,6 +55,7 @@ impl Coordinator {
         let mut limit = 1;
         let mut passed_over = Vec::new();
         let mut found = None;
+        let mut failed = None;
         while found.is_none() && limit <= PASSED_OVER && core.ready.fits(&queues, &offers) {
             let claim = Claim {
                 worker: executor.clone(),
@@ -65,7 +66,14 @@ impl Coordinator {
                 lease: core.options.lease,
             };
             let reserved = Reserved { claim, slots: None, sent: core.ready.moment() };
-            let leases = core.grant(Wishes { claim: Some(reserved), ..Wishes::default() }).await?.claim?;
+            let granted = core.grant(Wishes { claim: Some(reserved), ..Wishes::default() }).await;
+            let leases = match granted.and_then(|granted| granted.claim) {
+                Ok(leases) => leases,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
             let short = leases.len() < limit as usize;
             for lease in leases {
                 if found.is_none() && runs_on_original(&lease) {
@@ -80,18 +88,22 @@ impl Coordinator {
             limit *= PASSED_OVER;
         }
         if !passed_over.is_empty() {
-            core.grant(Wishes { give_back: passed_over, ..Wishes::default() }).await?.give_back?;
+            let granted = core.grant(Wishes { give_back: passed_over, ..Wishes::default() }).await;
+            // What was found is told all the same; these run out and come back.
+            if let Err(error) = granted.and_then(|granted| granted.give_back) {
+                tracing::warn!(%error, "jobs that the original's executor can't run could not be given back");
+            }
         }
         match found {
             Some(lease) => self.core().job(lease.fence.job).await.map(Some),
-            None => Ok(None),
+            None => failed.map_or(Ok(None), Err),
         }
     }
 
     /// Prolongs the lease of an executor of the original.
     ///
     /// # Errors
-    /// `NotFound` when there is no such job or this executor doesn't run it.
+    /// `NotFound` when there is no such job, this executor doesn't run it, or it was asked to stop.
     pub async fn heartbeat_original(&self, job: JobId, executor: &WorkerId) -> Result<(), ApiError> {
         let core = self.core();
         core.observer.heartbeat();
@@ -101,11 +113,15 @@ impl Coordinator {
         };
         let lease = held_by(core, job, executor).await?.ok_or_else(not_running)?;
         core.fleet.original(executor, None);
+        // It knows no other word for: stop.
+        if lease.cancelling {
+            return Err(not_running());
+        }
         let renewal = Renewal { fence: lease.fence, lease: core.options.lease };
         let granted = core.grant(Wishes { renew: vec![renewal], ..Wishes::default() }).await?;
         match granted.renew?.first() {
-            Some(RenewAnswer::Renewed { .. }) => Ok(()),
-            Some(RenewAnswer::LeaseLost) | None => Err(not_running()),
+            Some(RenewAnswer::Renewed { cancelling: false, .. }) => Ok(()),
+            Some(RenewAnswer::Renewed { .. } | RenewAnswer::LeaseLost) | None => Err(not_running()),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use executr_api::{Client, ErrorCode, JobState, JobStatus, JobView};
+use executr_api::{CancelWait, Client, ErrorCode, JobState, JobStatus, JobView};
 use executr_coordinator::{Coordinator, OriginalEnd};
 use executr_spec::{JobId, WorkerId};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{LEASE, Worker, client, start, store, submit, submit_plain};
 
@@ -121,4 +121,41 @@ async fn jobs_it_could_not_run_are_passed_over_and_kept_for_others() {
     let mut worker = Worker::new("w", 10);
     worker.exchange(&coordinator).await;
     assert_eq!(worker.held.iter().map(|fence| fence.job).collect::<Vec<_>>(), steps);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_of_the_original_learns_by_its_beat_that_it_should_stop() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let job = submit(&coordinator, FLAT).await;
+    claim(&coordinator, "old").await.unwrap();
+    coordinator.heartbeat_original(job.id, &id("old")).await.unwrap();
+    client(&coordinator).cancel(job.id, CancelWait::No).await.unwrap();
+    let refused = coordinator.heartbeat_original(job.id, &id("old")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotFound);
+    coordinator.finish_original(job.id, &id("old"), badly()).await.unwrap();
+    assert_eq!(client(&coordinator).job(job.id).await.unwrap().state, JobState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_finds_a_job_whose_signal_was_lost() {
+    let store = store();
+    let (one, other) = (start(&store).await, start(&store).await);
+    assert!(claim(&one, "old").await.is_none());
+    submit(&other, FLAT).await;
+    let begin = Instant::now();
+    while claim(&one, "old").await.is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_handed_out_though_what_was_passed_over_can_not_be_given_back() {
+    let store = store();
+    let coordinator = start(&store).await;
+    submit_plain(&coordinator, 1).await;
+    let job = submit(&coordinator, FLAT).await;
+    store.fail("give_back", true);
+    assert_eq!(claim(&coordinator, "old").await.unwrap().id, job.id);
 }
