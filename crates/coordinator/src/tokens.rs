@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use executr_api::{ApiError, CreateToken, ErrorCode, Fence, NewToken, TokenView};
-use executr_spec::{Digest, JobId, LeaseId, TokenId};
+use executr_spec::{Digest, JobId, TokenId};
 use executr_store::TokenRecord;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,7 +29,8 @@ pub(crate) struct TokenCache(Lock<State>);
 struct State {
     access: HashMap<Digest, (Instant, Option<TokenRecord>)>,
     any: Option<(Instant, bool)>,
-    jobs: HashMap<(JobId, LeaseId), (Instant, Option<Fence>)>,
+    /// Live leases by their job.
+    jobs: HashMap<JobId, (Instant, Fence)>,
 }
 
 fn believed<T: Clone>(answer: Option<&(Instant, T)>) -> Option<T> {
@@ -49,10 +50,7 @@ fn remember<K: std::hash::Hash + Eq, T>(answers: &mut HashMap<K, (Instant, T)>, 
 impl TokenCache {
     /// The job's lease is over: its token opens nothing from now on.
     pub(crate) fn forget_job(&self, job: JobId) {
-        let mut state = self.0.hold();
-        if !state.jobs.is_empty() {
-            state.jobs.retain(|(of, _), _| *of != job);
-        }
+        self.0.hold().jobs.remove(&job);
     }
 
     fn clear(&self) {
@@ -148,15 +146,19 @@ impl Core {
     }
 
     pub(crate) async fn job_token(&self, token: &str) -> Result<Option<Fence>, ApiError> {
-        let Some(key) = job_token::read(token) else { return Ok(None) };
-        if let Some(fence) = believed(self.tokens.0.hold().jobs.get(&key)) {
-            return Ok(fence);
-        }
-        let lease = self.store.lease_of(key.0).await.map_err(refusal::store)?;
+        let Some((job, lease)) = job_token::read(token) else { return Ok(None) };
         // Compared as digests: how long that takes says nothing of how much of a guess was right.
-        let asked = Digest::of(key.1.0.as_bytes());
-        let fence = lease.map(|lease| lease.fence).filter(|fence| Digest::of(fence.lease.0.as_bytes()) == asked);
-        remember(&mut self.tokens.0.hold().jobs, key, fence);
+        let asked = Digest::of(lease.0.as_bytes());
+        let is_asked = |fence: &Fence| Digest::of(fence.lease.0.as_bytes()) == asked;
+        let known = believed(self.tokens.0.hold().jobs.get(&job));
+        if let Some(fence) = known.filter(is_asked) {
+            return Ok(Some(fence));
+        }
+        // Another lease may have begun elsewhere meanwhile.
+        let fence = self.store.lease_of(job).await.map_err(refusal::store)?.map(|lease| lease.fence).filter(is_asked);
+        if let Some(fence) = fence {
+            remember(&mut self.tokens.0.hold().jobs, job, fence);
+        }
         Ok(fence)
     }
 }
