@@ -14,6 +14,10 @@ use crate::waiting_for::WaitingFor;
 const LISTED: u32 = 100;
 /// At most so many are.
 const MOST_LISTED: u32 = 1_000;
+/// A list ends when the specs in it have so many bytes.
+const LISTED_BYTES: usize = 8 << 20;
+/// So many are read from the store at a time.
+const AT_A_TIME: usize = 100;
 
 impl Core {
     /// One job with its attempts and its shortened output.
@@ -36,20 +40,43 @@ impl Core {
         self.view(record, spec, Some(attempts), fields)
     }
 
-    pub(crate) async fn jobs(&self, mut query: JobQuery) -> Result<Vec<JobView>, ApiError> {
+    pub(crate) async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ApiError> {
         let limit = query.limit.unwrap_or(LISTED);
         if limit > MOST_LISTED {
             let text = format!("`limit` is {limit}; at most {MOST_LISTED} are allowed, so page with `before`");
             return Err(refusal::bad(text).with("field", "limit"));
         }
-        query.limit = Some(limit);
-        let records = self.store.jobs(&query).await.map_err(refusal::store)?;
+        let records = self.records(query, limit).await?;
         let waiting_for = self.waiting_for();
         let view = |record: JobRecord| {
             let spec = record.spec.read().map_err(|error| refusal::unreadable(record.id, &error))?;
             Ok(job_view(record, spec, None, None, &waiting_for))
         };
         records.into_iter().map(view).collect()
+    }
+
+    /// Up to `limit` jobs, fewer when they are large: it ends with the one that makes [`LISTED_BYTES`] full.
+    async fn records(&self, mut query: JobQuery, limit: u32) -> Result<Vec<JobRecord>, ApiError> {
+        let mut records: Vec<JobRecord> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let wanted = (limit as usize).saturating_sub(records.len()).min(AT_A_TIME);
+            query.limit = Some(u32::try_from(wanted).unwrap_or(u32::MAX));
+            let page = self.store.jobs(&query).await.map_err(refusal::store)?;
+            let short = page.len() < wanted;
+            for record in page {
+                bytes += record.spec.as_str().len();
+                records.push(record);
+                if bytes >= LISTED_BYTES {
+                    return Ok(records);
+                }
+            }
+            if short || records.len() >= limit as usize {
+                return Ok(records);
+            }
+            query.before = records.last().map(|record| record.id);
+            query.offset = 0;
+        }
     }
 
     /// A job without a further look at the store.

@@ -212,3 +212,32 @@ async fn old_jobs_are_deleted_and_young_ones_kept() {
     }
     assert!(store.job(young[0]).await.unwrap().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_large_jobs_is_cut_and_goes_on_with_the_next_page() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let client = client(&coordinator);
+    let large = format!(r#"{{"steps":[{{"argv":["{}"]}}]}}"#, "x".repeat(1_000_000));
+    client.submit_bulk(vec![job(&large); 20]).await.unwrap();
+    let mut pages = Vec::new();
+    let mut query = JobQuery { limit: Some(1_000), ..JobQuery::default() };
+    loop {
+        let page = client.jobs(query.clone()).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query.before = Some(last.id);
+        pages.push(page.len());
+    }
+    assert_eq!(pages, [9, 9, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_of_small_jobs_is_whole() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let mut ids = submit_plain(&coordinator, 450).await;
+    ids.reverse();
+    let query = JobQuery { limit: Some(430), offset: 10, ..JobQuery::default() };
+    let listed: Vec<_> = client(&coordinator).jobs(query).await.unwrap().into_iter().map(|job| job.id).collect();
+    assert_eq!(listed, ids[10..440]);
+}
