@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use executr_api::{ApiError, CancelWait, Client, JobView};
+use executr_api::{ApiError, AttemptStatus, CancelWait, Client, JobView};
 use executr_spec::{JobId, Span};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -61,11 +61,12 @@ pub(crate) struct CancelQuery {
 
 /// Cancel a job, running or not
 ///
-/// 200 says that the job is final: no process of it is left. A job that had ended before stays as it was.
+/// 200 says that the job is final and no process of it is left. A job that had ended before stays as it was. When its
+/// worker was lost before it could say that, the job is final but the answer is 202.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path), CancelQuery),
     responses(
         (status = 200, description = "The job is final.", body = JobView),
-        (status = 202, description = "The job was asked to stop and has not ended yet.", body = JobView),
+        (status = 202, description = "The job was asked to stop; it has not ended yet, or not for certain.", body = JobView),
         (status = 404, description = "There is no such job.", body = ApiError),
     ))]
 pub(crate) async fn cancel(
@@ -84,5 +85,11 @@ pub(crate) async fn cancel(
         // It was asked for already; what is left is the waiting.
         () = app.stopping.cancelled() => client.cancel(id, CancelWait::No).await?,
     };
-    Ok(json(if job.state.is_final() { 200 } else { 202 }, &job))
+    Ok(json(if is_over(&job) { 200 } else { 202 }, &job))
+}
+
+/// Whether the job is final, and its last worker, if it had one, has said that its processes are gone.
+fn is_over(job: &JobView) -> bool {
+    let last = job.attempts.as_ref().and_then(|attempts| attempts.last());
+    job.state.is_final() && last.is_none_or(|last| last.status != AttemptStatus::Lost)
 }

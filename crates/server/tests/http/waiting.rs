@@ -1,10 +1,13 @@
 //! Calls that wait.
 
+use std::time::Duration;
+
+use executr_coordinator::Options;
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::running::{PATIENCE, Server, finish, report, success};
+use crate::running::{PATIENCE, Server, Setup, finish, report, success};
 
 #[tokio::test]
 async fn a_wait_ends_with_the_job_or_the_time() {
@@ -54,6 +57,17 @@ async fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_its_worker_sa
     assert_eq!((cancelled.0.as_u16(), &cancelled.1["status"]), (200, &json!("cancelled")));
     // A job that has ended stays as it is.
     assert_eq!(server.send(Method::POST, &path, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_cancel_does_not_say_that_all_is_gone_when_the_worker_was_lost() {
+    let coordinator = Options { lease: Duration::from_millis(300), ..Options::default() };
+    let server = Server::with(Setup { coordinator, ..Setup::default() }).await;
+    let job = server.submit().await;
+    server.take(&mut report("w")).await;
+    let path = format!("/jobs/{}/cancel?wait=30s", job.id);
+    let (status, cancelled) = server.send(Method::POST, &path, None).await;
+    assert_eq!((status.as_u16(), &cancelled["status"]), (202, &json!("cancelled")));
 }
 
 #[tokio::test]
