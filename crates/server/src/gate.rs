@@ -78,13 +78,18 @@ fn method_label(method: &Method) -> &'static str {
 
 /// Bounds the time until an answer begins.
 pub(crate) async fn within(State(time): State<Duration>, request: Request, next: Next) -> Response {
+    let changes = !request.method().is_safe();
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Failure::new(
-            ErrorCode::Timeout,
-            format!("the request took longer than {time:?} and was given up; try again"),
-        )
-        .into_response(),
+        Err(_) => {
+            let advice = if changes {
+                "whether it was carried out is not known: look before you send it again, or submit with an `idempotency_key`"
+            } else {
+                "try again"
+            };
+            let text = format!("the request took longer than {time:?} and was given up; {advice}");
+            Failure::new(ErrorCode::Timeout, text).into_response()
+        }
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
             std::future::pending().await
         }
         let late = Router::new()
-            .route("/hangs", routing::get(hangs))
+            .route("/hangs", routing::get(hangs).post(hangs))
             .layer(middleware::from_fn_with_state(Duration::from_millis(1), within));
         Router::new()
             .route("/panics", routing::get(panics))
@@ -157,9 +162,9 @@ mod tests {
             .with_state(app)
     }
 
-    async fn answer(path: &str) -> (StatusCode, ApiError) {
-        let request =
-            Request::builder().uri(path).header("x-request-id", "id-1").body(Body::empty()).expect("a request");
+    async fn answer(method: Method, path: &str) -> (StatusCode, ApiError) {
+        let request = Request::builder().method(method).uri(path).header("x-request-id", "id-1");
+        let request = request.body(Body::empty()).expect("a request");
         let response = router().await.oneshot(request).await.expect("an answer");
         assert_eq!(response.headers()["x-request-id"], "id-1");
         let status = response.status();
@@ -169,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_with_the_id_and_nothing_of_what_it_said() {
-        let (status, error) = answer("/panics").await;
+        let (status, error) = answer(Method::GET, "/panics").await;
         assert_eq!((status.as_u16(), error.code), (500, ErrorCode::Internal));
         assert_eq!(error.context["request_id"], "id-1");
         assert!(!error.to_string().contains("42"), "{error}");
@@ -177,8 +182,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_too_long_is_answered_all_the_same() {
-        let (status, error) = answer("/hangs").await;
-        assert_eq!((status.as_u16(), error.code), (504, ErrorCode::Timeout));
-        assert_eq!(error.context["request_id"], "id-1");
+        for (method, advice) in [(Method::GET, "try again"), (Method::POST, "is not known")] {
+            let (status, error) = answer(method, "/hangs").await;
+            assert_eq!((status.as_u16(), error.code), (504, ErrorCode::Timeout));
+            assert_eq!(error.context["request_id"], "id-1");
+            assert!(error.message.contains(advice), "{error}");
+        }
     }
 }
