@@ -4,11 +4,14 @@
 //! all rights, if the operator allows that.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use axum::extract::{FromRequestParts, Path};
-use axum::http::header::{AUTHORIZATION, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use executr_api::{ErrorCode, Fence, Role};
+use executr_coordinator::Coordinator;
 use executr_spec::{JobId, Tenant};
 
 use crate::app::Shared;
@@ -85,7 +88,24 @@ async fn anonymous(parts: &Parts, app: &Shared) -> Answer<Caller> {
             "a server without tokens doesn't answer web pages; make a token with `executr token create` and send it",
         ));
     }
+    // Nor may a page reach it under a name of its own that it lets point here, which makes no such request.
+    let host = parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
+    let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
+    if app.on_loopback && !host.is_none_or(is_local) {
+        return Err(Failure::new(
+            ErrorCode::Forbidden,
+            "a server without tokens on a loopback address answers only to that address and `localhost`; ask for it so, or make a token with `executr token create` and send it",
+        ));
+    }
     Ok(Caller::Anonymous)
+}
+
+/// Whether a `Host` can't be a name that somebody else lets point here.
+fn is_local(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let host = authority.host().trim_end_matches('.');
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -189,6 +209,16 @@ impl FromRequestParts<Shared> for MayAppend {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Answer<Self> {
+        // Whoever appends by a job's token held that lease once: that it is over is what has to be said.
+        if let Some(secret) = parts.headers.get(AUTHORIZATION).and_then(|header| bearer(header.to_str().ok()?))
+            && Coordinator::is_job_token(secret)
+            && app.coordinator.job_token(secret).await?.is_none()
+        {
+            return Err(Failure::new(
+                ErrorCode::LeaseLost,
+                "the lease that this token came with is over; nothing more is taken under it",
+            ));
+        }
         match Caller::from_request_parts(parts, app).await? {
             Caller::Job(fence) => Ok(Self { own: Some(fence) }),
             caller if caller.has(Execute::ROLES) => Ok(Self { own: None }),
@@ -228,6 +258,17 @@ mod tests {
         assert_eq!(bearer("bearer  abc "), Some("abc"));
         for header in ["", "Bearer", "Bearer ", "Basic abc", "abc"] {
             assert_eq!(bearer(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_nobody_else_can_have_are_local() {
+        for host in ["localhost", "LocalHost:8080", "localhost.", "127.0.0.1:8080", "[::1]:8080", "[::1]", "10.0.0.1"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b"]
+        {
+            assert!(!is_local(host), "{host}");
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) allow_anonymous: bool,
+    /// Whether it listens on loopback.
+    pub(crate) on_loopback: bool,
     /// Cancelled when the server is told to stop: whoever waits answers with what is known.
     pub(crate) stopping: CancellationToken,
     /// The bytes of bulk bodies that may be in memory together, in [`BULK_UNIT`]s.

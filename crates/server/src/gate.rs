@@ -142,6 +142,7 @@ mod tests {
             metrics,
             limits: Limits::default(),
             allow_anonymous: true,
+            on_loopback: true,
             stopping: CancellationToken::new(),
             bulk: Arc::new(Semaphore::new(1)),
             openapi: bytes::Bytes::new(),

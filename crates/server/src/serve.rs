@@ -36,6 +36,7 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     let acceptor = options.tls.as_ref().map(tls::acceptor).transpose()?;
     options.listener.set_nonblocking(true).map_err(ServerError::Listen)?;
+    let on_loopback = options.listener.local_addr().map_err(ServerError::Listen)?.ip().is_loopback();
     let listener = TcpListener::from_std(options.listener).map_err(ServerError::Listen)?;
 
     let limits = options.limits;
@@ -46,6 +47,7 @@ pub async fn serve(
         metrics,
         limits: limits.clone(),
         allow_anonymous: options.allow_anonymous,
+        on_loopback,
         stopping: stopping.clone(),
         openapi: openapi::json().into(),
     });

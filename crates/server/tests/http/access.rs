@@ -102,6 +102,19 @@ async fn a_web_page_can_not_submit_to_a_server_without_tokens() {
 }
 
 #[tokio::test]
+async fn a_server_without_tokens_answers_to_no_name_of_somebody_else() {
+    let server = Server::start().await;
+    let asked_as = |host: &str| read(server.request(Method::GET, "/jobs").header("host", host));
+    let port = server.address.port();
+    assert_eq!(asked_as(&format!("localhost:{port}")).await.0, 200);
+    assert_eq!(asked_as(&format!("evil.example:{port}")).await.0, 403);
+    let (_, admin) = token(&server, "admin", "default").await;
+    server.set_token(Some(&admin));
+    let request = server.request(Method::GET, "/jobs").header("host", "executr.example");
+    assert_eq!(read(request).await.0, 200, "whoever has a token may call it anything");
+}
+
+#[tokio::test]
 async fn secrets_are_shown_once() {
     let server = Server::start().await;
     let (_, admin) = token(&server, "admin", "default").await;
@@ -163,5 +176,9 @@ async fn a_jobs_own_token_opens_its_output_alone_and_dies_with_the_lease() {
     server.set_token(Some(&admin));
     finish(&server, &mut worker, success(lease)).await;
     server.set_token(Some(&lease.token));
+    let (status, body) = read(append(lease.fence.job, 1)).await;
+    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("lease_lost")));
+    assert_eq!(server.get(&format!("/jobs/{}/output", lease.fence.job)).await.0, 401);
+    server.set_token(Some("executr-job-nonsense"));
     assert_eq!(read(append(lease.fence.job, 1)).await.0, 401);
 }
