@@ -62,6 +62,7 @@ pub struct CreateToken {
     pub role: Role,
     /// What people call it.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub name: Option<String>,
     /// On whose behalf its jobs are submitted; `default` when absent.
     #[serde(default)]

@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::Schema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A program's version: `major.minor.patch`.
@@ -69,7 +69,11 @@ impl Version {
 
 impl PartialSchema for Version {
     fn schema() -> RefOr<Schema> {
-        String::schema()
+        let version = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .description(Some("A program's version: `major.minor.patch`."))
+            .pattern(Some(r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}([-+].*)?$"));
+        RefOr::T(Schema::Object(version.build()))
     }
 }
 

@@ -1,9 +1,14 @@
 //! How long to wait before the next attempt.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::time::Span;
 
@@ -21,8 +26,7 @@ pub enum BackoffKind {
 }
 
 /// When a failed attempt is repeated. Written as the kind alone (`"linear"`) or as an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(from = "Written")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Backoff {
     /// How the waiting time grows.
     pub kind: BackoffKind,
@@ -55,14 +59,17 @@ impl Backoff {
     }
 }
 
-#[derive(Deserialize)]
+/// Either way of writing it, for the documentation.
+#[derive(ToSchema)]
 #[serde(untagged)]
+#[schema(as = Backoff)]
+#[expect(dead_code, reason = "it stands for what `Backoff` reads by itself")]
 enum Written {
     Kind(BackoffKind),
-    Full(Full),
+    Full(#[schema(inline)] Full),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Full {
     #[serde(default)]
@@ -71,17 +78,46 @@ struct Full {
     max_time: Option<Span>,
 }
 
-impl From<Written> for Backoff {
-    fn from(written: Written) -> Self {
-        let default = Self::default();
-        match written {
-            Written::Kind(kind) => Self { kind, ..default },
-            Written::Full(full) => Self {
-                kind: full.kind,
-                min_time: full.min_time.unwrap_or(default.min_time),
-                max_time: full.max_time.unwrap_or(default.max_time),
-            },
+impl<'de> Deserialize<'de> for Backoff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KindOrObject;
+
+        impl<'de> Visitor<'de> for KindOrObject {
+            type Value = Backoff;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`exponential`, `linear`, `constant`, or an object with `kind`, `min_time` and `max_time`")
+            }
+
+            fn visit_str<E: Error>(self, kind: &str) -> Result<Backoff, E> {
+                let kind = BackoffKind::deserialize(kind.into_deserializer())?;
+                Ok(Backoff { kind, ..Backoff::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Backoff, A::Error> {
+                let full = Full::deserialize(MapAccessDeserializer::new(fields))?;
+                let default = Backoff::default();
+                Ok(Backoff {
+                    kind: full.kind,
+                    min_time: full.min_time.unwrap_or(default.min_time),
+                    max_time: full.max_time.unwrap_or(default.max_time),
+                })
+            }
         }
+
+        deserializer.deserialize_any(KindOrObject)
+    }
+}
+
+impl PartialSchema for Backoff {
+    fn schema() -> RefOr<Schema> {
+        Written::schema()
+    }
+}
+
+impl ToSchema for Backoff {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Written::schemas(schemas);
     }
 }
 
@@ -106,6 +142,8 @@ mod tests {
         let short: Backoff = serde_json::from_str("\"linear\"").expect("a kind");
         let full: Backoff = serde_json::from_str(r#"{"kind":"linear"}"#).expect("an object");
         assert_eq!(short, full);
-        assert!(serde_json::from_str::<Backoff>("\"quadratic\"").is_err());
+        for wrong in ["\"quadratic\"", "7", "[]", r#"{"kind":"linear","most":1}"#] {
+            assert!(serde_json::from_str::<Backoff>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -53,7 +53,7 @@ uuid_id! {
 /// A worker process: `{name}-{unique suffix}`, new at every start. The API's `executor_id`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String)]
+#[schema(value_type = String, min_length = 1, max_length = 256)]
 pub struct WorkerId(pub String);
 
 impl fmt::Display for WorkerId {

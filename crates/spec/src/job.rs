@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use crate::backoff::Backoff;
 use crate::names::{JobType, QueueName};
 use crate::priority::Priority;
-use crate::quantity::{Bytes, Millicores};
 use crate::requirements::{Capability, ExecutorKind, Requirements};
+use crate::resources::Resources;
 use crate::step::{Step, StepCommand};
 use crate::time::{Span, Timestamp};
 
@@ -32,21 +32,6 @@ pub enum EnvironmentBase {
     Fixed,
     /// Nothing: the job gets exactly its `env`.
     Empty,
-}
-
-/// Bounds within which a job is kept. A worker that can't keep them doesn't get the job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// Processor time per time: `2`, `0.5` or `500m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<Millicores>,
-    /// Memory of the whole process tree: `512Mi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Bytes>,
-    /// Processes and threads of the whole tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
 }
 
 /// All that is asked for with a job. What happened to it is not here.
@@ -361,6 +346,7 @@ impl PartialEq for SpecJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::Bytes;
 
     fn valid() -> JobSpec {
         JobSpec::new(vec![Step::new(StepCommand::Argv(vec!["true".to_owned()]))])

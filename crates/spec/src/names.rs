@@ -42,11 +42,11 @@ pub enum NameError {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $most:literal, $allowed:expr, $fits:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $most:tt, $pattern:tt, $allowed:expr, $fits:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
         #[serde(transparent)]
-        #[schema(value_type = String, min_length = 1)]
+        #[schema(value_type = String, min_length = 1, max_length = $most, pattern = $pattern)]
         pub struct $name(String);
 
         impl $name {
@@ -99,15 +99,15 @@ fn word(c: char) -> bool {
 
 name! {
     /// A job's `type`: a word by which users group and find their jobs. No spaces.
-    JobType, "the job type", 200, "use no spaces or control characters", |c| !c.is_whitespace() && !c.is_control()
+    JobType, "the job type", 200, r"^[^\s\x00-\x1f\x7f-\x9f]+$", "use no spaces or control characters", |c| !c.is_whitespace() && !c.is_control()
 }
 name! {
     /// A queue's name.
-    QueueName, "the queue name", 100, WORD, word
+    QueueName, "the queue name", 100, "^[A-Za-z0-9_./:-]+$", WORD, word
 }
 name! {
     /// On whose behalf a job was submitted. Tenants of one queue take turns.
-    Tenant, "the tenant", 100, WORD, word
+    Tenant, "the tenant", 100, "^[A-Za-z0-9_./:-]+$", WORD, word
 }
 
 impl Default for QueueName {

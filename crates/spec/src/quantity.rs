@@ -6,7 +6,11 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::written::text_or_number;
 
 /// Why a text is not an amount.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -20,8 +24,7 @@ pub enum QuantityError {
 }
 
 /// An amount of memory in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-#[schema(value_type = String, example = "64Mi")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
 impl FromStr for Bytes {
@@ -60,8 +63,7 @@ impl fmt::Display for Bytes {
 }
 
 /// An amount of processor time per time, in thousandths of a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-#[schema(value_type = String, example = "500m")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millicores(pub u32);
 
 impl FromStr for Millicores {
@@ -86,6 +88,27 @@ impl fmt::Display for Millicores {
         write!(f, "{}m", self.0)
     }
 }
+
+impl PartialSchema for Bytes {
+    fn schema() -> RefOr<Schema> {
+        text_or_number("An amount of memory in bytes.", "^[0-9]{1,12}([KMGT]i?B?|kB?|B)?$", Type::Integer, "64Mi")
+    }
+}
+
+impl ToSchema for Bytes {}
+
+impl PartialSchema for Millicores {
+    fn schema() -> RefOr<Schema> {
+        text_or_number(
+            "An amount of processor time per time.",
+            r"^([0-9]{1,6}(\.[0-9]+)?|[0-9]{1,9}m)$",
+            Type::Number,
+            "500m",
+        )
+    }
+}
+
+impl ToSchema for Millicores {}
 
 macro_rules! as_text_or_number {
     ($name:ident) => {

@@ -24,6 +24,7 @@ pub enum StepCommand {
 #[serde(deny_unknown_fields)]
 pub struct BinaryStep {
     /// `http://`, `https://`, `file:///` or `blob:<sha256>` for a blob of the server itself.
+    #[schema(pattern = r"^(https?://|file:///|blob:)[^\x00-\x1f\x7f]*$")]
     pub url: String,
     /// What the bytes must hash to.
     pub sha256: Digest,

@@ -7,7 +7,11 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::written::text_or_number;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z. RFC 3339 in UTC on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
@@ -65,9 +69,21 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// A span of time as people write it: `300ms`, `5s`, `10m`, `2h`, `1d`, `1h30m`. A bare number is seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, ToSchema)]
-#[schema(value_type = String, example = "10m")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span(pub Duration);
+
+impl PartialSchema for Span {
+    fn schema() -> RefOr<Schema> {
+        text_or_number(
+            "A span of time as people write it; a bare number is seconds.",
+            r"^([0-9]{1,6}(\.[0-9]+)?|([0-9]{1,6}(\.[0-9]+)?(us|ms|s|m|h|d)){1,6})$",
+            Type::Number,
+            "10m",
+        )
+    }
+}
+
+impl ToSchema for Span {}
 
 /// Why a text is not a [`Span`].
 #[derive(Debug, Error, PartialEq, Eq)]

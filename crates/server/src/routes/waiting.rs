@@ -23,7 +23,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaitQuery {
     /// At most so long: `30s` when absent, a minute at most.
-    #[param(value_type = Option<String>, example = "30s")]
+    #[param(example = "30s")]
     timeout: Option<Span>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn wait(
 #[into_params(parameter_in = Query)]
 pub(crate) struct CancelQuery {
     /// Wait until the job's processes are gone, at most so long; a minute at most. When absent the answer comes at once.
-    #[param(value_type = Option<String>, example = "10s")]
+    #[param(example = "10s")]
     wait: Option<Span>,
 }
 

@@ -69,6 +69,6 @@ async fn known(server: &Server) -> String {
     format!("[parameters]\n\"path.id\" = \"{}\"\n\"path.digest\" = \"{digest}\"\n", job.id)
 }
 
-/// Checks that can't hold. What fits a schema may still be refused: bytes that don't hash to their name, a step with two
-/// commands. Who may do what is tested beside this, role by role.
+/// Checks that can't hold. What fits a schema may still be refused: bytes that don't hash to their name, the
+/// result of a job that isn't running. Who may do what is tested beside this, role by role.
 const EXCLUDED: &str = "positive_data_acceptance,ignored_auth,object_level_authorization";

@@ -1,8 +1,11 @@
 //! The OpenAPI document, made from the routes themselves.
 
+mod forms;
+
+use serde_json::Value;
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, License, OpenApiBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::options::Limits;
@@ -30,7 +33,7 @@ pub(crate) fn json() -> Vec<u8> {
 
 /// The OpenAPI document of the whole API.
 #[must_use]
-pub fn document() -> OpenApi {
+pub fn document() -> Value {
     let (_, mut document) = routes::documented(&Limits::default()).split_for_parts();
     let about = OpenApiBuilder::new()
         .info(
@@ -65,7 +68,33 @@ pub fn document() -> OpenApi {
             complete(operation, open, method == HttpMethod::Head);
         }
     }
-    document
+
+    let mut written = serde_json::to_value(&document).expect("the document is made of strings");
+    if let Some(schemas) = written["components"]["schemas"].as_object_mut() {
+        for (name, schema) in schemas {
+            if let Some(split) = forms::split(name, schema) {
+                *schema = split;
+            }
+        }
+    }
+    unsigned(&mut written);
+    written
+}
+
+/// OpenAPI has no name for unsigned numbers of 32 bits: `int32` would end in the middle.
+fn unsigned(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let from_zero = fields.get("minimum").and_then(Value::as_f64).is_some_and(|minimum| minimum >= 0.0);
+            if from_zero && fields.get("format").is_some_and(|format| format == "int32") {
+                fields.insert("format".to_owned(), "int64".into());
+                fields.entry("maximum").or_insert(u32::MAX.into());
+            }
+            fields.values_mut().for_each(unsigned);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unsigned),
+        _ => {}
+    }
 }
 
 fn complete(operation: &mut Operation, open: bool, bodiless: bool) {
