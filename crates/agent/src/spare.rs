@@ -4,7 +4,6 @@
 //! each time. So a directory that a task left as it got it is renamed away instead of removed, and renamed into
 //! place instead of made. Any sign that it isn't as new (an entry, other permissions or owner, an attribute) and it is removed.
 
-use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
@@ -67,19 +66,17 @@ fn is_as_new(path: &Path) -> Result<bool, Errno> {
     let directory = fs::open(path, flags, Mode::empty())?;
     let mut room = [MaybeUninit::uninit(); 512];
     let mut entries = RawDir::new(&directory, &mut room);
-    let mut own = 0;
     while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_owned();
-        if name != CString::from(c".") && name != CString::from(c"..") {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
             return Ok(false);
         }
-        own += 1;
     }
     let found = fs::fstat(&directory)?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let owned = found.st_uid == uid.as_raw() && found.st_gid == gid.as_raw();
     let private = Mode::from_raw_mode(found.st_mode) == Mode::RWXU;
-    Ok(own <= 2 && owned && private && fs::flistxattr(&directory, &mut [0_u8; 0][..])? == 0)
+    Ok(owned && private && fs::flistxattr(&directory, &mut [0_u8; 0][..])? == 0)
 }
 
 #[cfg(test)]
