@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +106,11 @@ impl BinaryCache {
     async fn copy(&self, path: &Path, url: &str, partial: &mut Partial) -> Result<(), Broken> {
         let failed = |problem: String| Broken::Final(CacheError::Source { url: url.to_owned(), problem });
         partial.restart()?;
-        let mut file = File::open(path)
+        // To open a FIFO waits for its writer, unless told not to; reading a file doesn't mind.
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
             .map_err(|error| failed(format!("{error}; the file must be on the machine of the worker")))?;
         let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
         if !metadata.is_file() {

@@ -196,6 +196,10 @@ async fn files_and_blobs_come_too() {
 
     let absent = cache.fetch(&binary("file:///no/such/file", b"x"), &api, "").await.unwrap_err();
     assert!(absent.to_string().contains("machine of the worker"), "{absent}");
+    let fifo = temp.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let nobody_writes = cache.fetch(&binary(format!("file://{}", fifo.display()), b"x"), &api, "").await.unwrap_err();
+    assert!(nobody_writes.to_string().contains("not a file"), "{nobody_writes}");
     let missing = format!("blob:{}", executr_spec::Digest::of(b"y"));
     let missing = cache.fetch(&binary(missing, b"y"), &api, "token").await.unwrap_err();
     assert!(matches!(&missing, CacheError::Shared(_)) && missing.to_string().contains("no such blob"), "{missing}");
