@@ -177,12 +177,15 @@ pub(super) fn settle(log: &mut OutputLog, answer: Result<u64, ApiError>, chunk: 
                 }
                 None => Settled::Refused(error),
             },
+            // Output is opened by the job's own token, which is good as long as its lease: refused, the lease is over.
             ErrorCode::LeaseLost
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
             | ErrorCode::NotFound
             | ErrorCode::BadRequest
             | ErrorCode::TooLarge
             | ErrorCode::Conflict => Settled::Refused(error),
-            // Somebody has to mend a token or a version; the output keeps until then.
+            // Somebody has to mend a version; the output keeps until then.
             _ => Settled::Later(error),
         },
     }
