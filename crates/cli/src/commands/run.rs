@@ -41,7 +41,7 @@ async fn run_here(arguments: RunArgs) -> Result<Exit> {
         exit = attend(&client, job, &mut signals) => exit?,
         ended = &mut working => {
             ended.map_err(worker::failure)?;
-            // It ends after one job, so that job has ended.
+            // It isn't told to, so its job has ended or will go no further; either is shown until Ctrl-C.
             attend(&client, job, &mut signals).await?
         }
     };

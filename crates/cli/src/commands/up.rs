@@ -32,7 +32,7 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     let url = listening.url();
     listening.tell_port(&arguments.listening)?;
     let (stop_serving, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(serve(coordinator, metrics, listening, async {
+    let mut serving = tokio::spawn(serve(coordinator, metrics, listening, async {
         // Whoever holds the other end and goes means the same.
         drop(stopped.await);
     }));
@@ -41,10 +41,22 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     let (handle, shutdown) = ShutdownHandle::new();
     let working = work(worker, shutdown);
     tokio::pin!(working);
+    let mut served = None;
+    let told = async {
+        tokio::select! {
+            () = signals.next() => None,
+            served = &mut serving => Some(served),
+        }
+    };
     let worked = tokio::select! {
         worked = &mut working => worked,
-        () = signals.next() => {
-            drop(writeln!(io::stderr(), "finishing running jobs; once more to end them"));
+        ended = told => {
+            served = ended;
+            let text = match &served {
+                None => "finishing running jobs; once more to end them",
+                Some(_) => "the server ended, so nobody can submit jobs: finishing running jobs; Ctrl-C to end them",
+            };
+            drop(writeln!(io::stderr(), "{text}"));
             handle.drain();
             tokio::select! {
                 worked = &mut working => worked,
@@ -57,7 +69,11 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     };
     // The server goes last: it takes the last results.
     drop(stop_serving);
-    let served = serving.await.unwrap_or_else(|error| Err(Failure::doing("serve", error)));
+    let served = match served {
+        Some(served) => served,
+        None => serving.await,
+    };
+    let served = served.unwrap_or_else(|error| Err(Failure::doing("serve", error)));
     worked.and(served).map(|()| Exit::SUCCESS)
 }
 
