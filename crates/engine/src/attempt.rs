@@ -44,7 +44,7 @@ pub struct FinishedAttempt {
     pub result: AttemptResult,
     /// Output to append before that.
     pub tail: Option<Tail>,
-    /// Why it was ended from outside, if it was.
+    /// Why it was ended from outside, if it was. Its result is wanted only when it was [`StopReason::Cancelled`].
     pub stopped: Option<StopReason>,
 }
 
@@ -181,12 +181,17 @@ impl Attempt<'_> {
             is_sandbox: self.spec.directory.is_none(),
         };
         let env = environment::of_step(self.spec, step, around);
-        let plan = StepPlan { program, env, last: index + 1 == self.spec.steps.len() };
+        // The end of the last step takes the job directory with it, even the end of a start that failed: what earlier
+        // steps left there must outlast a start that may have to be repeated.
+        let last = index + 1 == self.spec.steps.len() && (index == 0 || binary.is_none());
+        let plan = StepPlan { program, env, last };
         let mut busy = 0;
         loop {
             let (verdict, usage) = match self.execute(sandbox, plan.clone(), deadline).await {
                 Ok(StepEnd::Ended(verdict, usage)) => (verdict, Some(usage)),
-                Ok(StepEnd::NotStarted(failed)) if is_busy(&failed) && busy < BUSY_TRIES && index == 0 => {
+                Ok(StepEnd::NotStarted(failed))
+                    if is_busy(&failed) && busy < BUSY_TRIES && (index == 0 || binary.is_some()) =>
+                {
                     busy += 1;
                     tokio::time::sleep(BUSY_WAIT).await;
                     continue;
@@ -287,7 +292,6 @@ impl Attempt<'_> {
     }
 
     async fn finish(self, end: StepsEnd) -> FinishedAttempt {
-        let stopped = self.stop.order().map(|order| order.reason);
         let duration = self.started.elapsed();
         let (outcome, exit_code, error_message, retryable) = match end.verdict {
             None => (Outcome::Succeeded, Some(0), None, true),
@@ -316,7 +320,9 @@ impl Attempt<'_> {
             output_bytes: 0,
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         };
-        let unwanted = matches!(stopped, Some(StopReason::LeaseLost | StopReason::ShutDown));
+        let ended_first = |reason: &StopReason| *reason == StopReason::NotRenewed && outcome != Outcome::Cancelled;
+        let stopped = self.stop.order().map(|order| order.reason).filter(|reason| !ended_first(reason));
+        let unwanted = stopped.is_some_and(|reason| reason != StopReason::Cancelled);
         if unwanted {
             return FinishedAttempt { result, tail: None, stopped };
         }

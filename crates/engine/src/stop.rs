@@ -11,7 +11,7 @@ pub enum StopReason {
     Cancelled,
     /// The lease is another worker's by now: nobody wants its result.
     LeaseLost,
-    /// An exclusive job whose lease couldn't be renewed in time.
+    /// An exclusive job whose lease couldn't be renewed in time. It runs out, and the job is handed out again.
     NotRenewed,
     /// The worker has to go now. Its lease runs out, and the job is handed out again.
     ShutDown,

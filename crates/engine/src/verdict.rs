@@ -82,7 +82,7 @@ fn explain_ending(ending: Ending) -> (StepOutcome, String) {
         Ending::Stopped(StopReason::LeaseLost) => (StepOutcome::Cancelled, "its lease was lost".to_owned()),
         Ending::Stopped(StopReason::ShutDown) => (StepOutcome::Cancelled, "the worker was stopped".to_owned()),
         Ending::Stopped(StopReason::NotRenewed) => (
-            StepOutcome::Failed,
+            StepOutcome::Cancelled,
             "ended by its worker: the server couldn't be reached in time, and the job is exclusive".to_owned(),
         ),
     }

@@ -299,7 +299,9 @@ impl Dispatcher {
         let SlotReport { slot, finished, token } = report;
         self.idle.push(slot);
         let result = finished.result;
-        let wanted = self.leases.end(&result.fence) && finished.stopped != Some(StopReason::ShutDown);
+        // After an order of ours its lease runs out instead, and the job is handed out again.
+        let told_to_end = finished.stopped.is_some_and(|reason| reason != StopReason::Cancelled);
+        let wanted = self.leases.end(&result.fence) && !told_to_end;
         tracing::debug!(job = %result.fence.job, outcome = ?result.outcome, exit_code = result.exit_code, "ended");
         match result.outcome {
             Outcome::Succeeded => self.summary.succeeded += 1,

@@ -61,7 +61,7 @@ async fn what_a_worker_could_not_deliver_the_next_one_delivers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exclusive_job_is_ended_when_its_lease_is_not_renewed() {
+async fn an_exclusive_job_whose_lease_is_not_renewed_is_ended_and_left_to_be_repeated() {
     let rig = Rig::start(|_| ()).await;
     rig.coordinator.change(|state| state.lease_ms = 1_000);
     let mut spec = run("sleep 60");
@@ -71,11 +71,17 @@ async fn an_exclusive_job_is_ended_when_its_lease_is_not_renewed() {
     rig.coordinator.until("its start", |_| running(exclusive)).await;
     rig.coordinator.change(|state| state.away = true);
     rig.coordinator.until("its end", |_| running(exclusive).is_none().then_some(())).await;
-    rig.coordinator.change(|state| state.away = false);
-    let result = rig.coordinator.result(exclusive).await;
-    assert_eq!(result.outcome, Outcome::Failed);
-    assert!(result.error_message.unwrap().contains("exclusive"));
-    rig.drain().await;
+    rig.coordinator.change(|state| {
+        state.away = false;
+        state.leased.remove(&exclusive);
+    });
+    let next = rig.coordinator.submit_run("true");
+    assert_eq!(rig.coordinator.result(next).await.outcome, Outcome::Succeeded);
+    let coordinator = Arc::clone(&rig.coordinator);
+    assert_eq!(rig.drain().await.undelivered, 0);
+    let state = coordinator.state.lock().unwrap();
+    assert!(!state.results.contains_key(&exclusive), "a failure would count");
+    assert!(!state.reports.last().unwrap().held.contains(&exclusive), "its lease would never run out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
