@@ -23,10 +23,14 @@ use executr_engine::output::Tail;
 use executr_tree::FileLock;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 /// Where a result stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Output to be appended first is being written to disk. Until it is there the result isn't kept either: its lease
+    /// runs out, should this process die.
+    SavesOutput,
     /// Output has to be appended first.
     WaitsForOutput,
     /// To be reported.
@@ -43,6 +47,29 @@ struct Entry {
     state: State,
     /// Its file, once it has one.
     file: Option<PathBuf>,
+    /// Dropped, it ends the delivery of its output.
+    delivery: Option<oneshot::Sender<()>>,
+}
+
+/// Resolves when a result's output needn't be delivered any longer, because nobody waits for the result.
+pub(crate) type Unwanted = oneshot::Receiver<()>;
+
+/// Output that a dead process left.
+pub(crate) struct LeftTail {
+    pub(crate) fence: Fence,
+    pub(crate) token: String,
+    pub(crate) tail: Tail,
+    pub(crate) unwanted: Unwanted,
+}
+
+impl Entry {
+    fn new(result: AttemptResult, token: String, state: State) -> Self {
+        Self { result, token, state, file: None, delivery: None }
+    }
+
+    fn is_to_be_saved(&self) -> bool {
+        self.file.is_none() && self.state != State::SavesOutput
+    }
 }
 
 /// What stands in a result's file.
@@ -81,7 +108,6 @@ impl Drop for Folder {
 }
 
 /// Results the coordinator doesn't have yet.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     root: PathBuf,
     entries: BTreeMap<Fence, Entry>,
@@ -92,7 +118,7 @@ pub(crate) struct Outbox {
     /// Folders of dead processes.
     adopted: Vec<Folder>,
     /// Tails that came with what dead processes left.
-    left_tails: Vec<(Fence, String, Tail)>,
+    left_tails: Vec<LeftTail>,
 }
 
 const LOCK: &str = "lock";
@@ -128,25 +154,28 @@ impl Outbox {
         let Saved { result, token } = serde_json::from_slice(&fs::read(file)?)?;
         let fence = result.fence;
         let output = file.with_extension("output");
-        let mut state = State::Ready;
+        let mut entry = Entry::new(result, token, State::Ready);
+        entry.file = Some(file.to_owned());
         if output.exists() {
             match Tail::load(&output) {
                 Ok(tail) => {
-                    self.left_tails.push((fence, token.clone(), tail));
-                    state = State::WaitsForOutput;
+                    let (delivery, unwanted) = oneshot::channel();
+                    entry.delivery = Some(delivery);
+                    entry.state = State::WaitsForOutput;
+                    self.left_tails.push(LeftTail { fence, token: entry.token.clone(), tail, unwanted });
                 }
                 Err(error) => {
                     tracing::warn!(file = %output.display(), %error, "output that was left can't be read");
                 }
             }
         }
-        self.ready += usize::from(state == State::Ready);
-        self.entries.insert(fence, Entry { result, token, state, file: Some(file.to_owned()) });
+        self.ready += usize::from(entry.state == State::Ready);
+        self.entries.insert(fence, entry);
         Ok(())
     }
 
     /// Output that dead processes left, to be appended.
-    pub(crate) fn take_left_tails(&mut self) -> Vec<(Fence, String, Tail)> {
+    pub(crate) fn take_left_tails(&mut self) -> Vec<LeftTail> {
         std::mem::take(&mut self.left_tails)
     }
 
@@ -168,26 +197,23 @@ impl Outbox {
 
     /// Leases whose results aren't ready yet: they are to be renewed.
     pub(crate) fn held(&self) -> impl Iterator<Item = Fence> {
-        self.entries.iter().filter(|(_, entry)| entry.state == State::WaitsForOutput).map(|(fence, _)| *fence)
+        let waits = |entry: &Entry| matches!(entry.state, State::SavesOutput | State::WaitsForOutput);
+        self.entries.iter().filter(move |(_, entry)| waits(entry)).map(|(fence, _)| *fence)
     }
 
     /// Takes a result that can be reported.
     pub(crate) fn put(&mut self, result: AttemptResult) {
         self.ready += 1;
-        let entry = Entry { token: String::new(), state: State::Ready, file: None, result };
-        self.entries.insert(entry.result.fence, entry);
+        self.entries.insert(result.fence, Entry::new(result, String::new(), State::Ready));
     }
 
-    /// Takes a result whose output is to be appended first; gives back that output, on disk if that can be.
-    pub(crate) fn put_with_tail(&mut self, result: AttemptResult, token: String, tail: Tail) -> Option<Tail> {
+    /// Takes a result whose output is to be appended first; says where that output is to be written until then, unless
+    /// it can't be: then the output is lost.
+    pub(crate) fn put_before_output(&mut self, result: AttemptResult, token: String) -> Option<PathBuf> {
         let fence = result.fence;
-        self.entries.insert(fence, Entry { result, token, state: State::WaitsForOutput, file: None });
-        let saved = self.folder().and_then(|folder| {
-            let path = folder.join(fence.lease.to_string()).with_extension("output");
-            tail.save(&path).map_err(failed("write", &path))
-        });
-        match saved {
-            Ok(tail) => Some(tail),
+        self.entries.insert(fence, Entry::new(result, token, State::SavesOutput));
+        match self.folder() {
+            Ok(folder) => Some(folder.join(fence.lease.to_string()).with_extension("output")),
             Err(error) => {
                 tracing::warn!(%fence, %error, "output is lost: it can't be kept until the server is back");
                 self.output_done(&fence);
@@ -196,10 +222,19 @@ impl Outbox {
         }
     }
 
+    /// Its output is on disk; `None` when the result isn't wanted any longer, and the file is to go.
+    pub(crate) fn output_saved(&mut self, fence: &Fence) -> Option<Unwanted> {
+        let entry = self.entries.get_mut(fence).filter(|entry| entry.state == State::SavesOutput)?;
+        let (delivery, unwanted) = oneshot::channel();
+        entry.state = State::WaitsForOutput;
+        entry.delivery = Some(delivery);
+        Some(unwanted)
+    }
+
     /// Its output is appended, or will never be.
     pub(crate) fn output_done(&mut self, fence: &Fence) {
         if let Some(entry) = self.entries.get_mut(fence)
-            && entry.state == State::WaitsForOutput
+            && matches!(entry.state, State::SavesOutput | State::WaitsForOutput)
         {
             entry.state = State::Ready;
             self.ready += 1;
@@ -249,7 +284,7 @@ impl Outbox {
 
     /// Writes to disk what isn't there yet. What can't be written stays in memory.
     pub(crate) fn save(&mut self) {
-        if self.entries.values().all(|entry| entry.file.is_some()) {
+        if !self.entries.values().any(Entry::is_to_be_saved) {
             return;
         }
         if let Err(error) = self.try_save() {
@@ -259,7 +294,7 @@ impl Outbox {
 
     fn try_save(&mut self) -> Result<(), OutboxError> {
         let folder = self.folder()?;
-        for entry in self.entries.values_mut().filter(|entry| entry.file.is_none()) {
+        for entry in self.entries.values_mut().filter(|entry| entry.is_to_be_saved()) {
             let path = folder.join(entry.result.fence.lease.to_string()).with_extension("json");
             write_synced(&path, entry).map_err(failed("write", &path))?;
             entry.file = Some(path);
@@ -344,6 +379,23 @@ mod tests {
         second.remove(&result(1).fence);
         drop(second);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn output_of_a_result_nobody_wants_is_not_delivered() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(temp.path().join("results")).unwrap();
+        let fence = result(1).fence;
+        outbox.put_before_output(result(1), String::new()).unwrap();
+        outbox.save();
+        assert!(outbox.entries[&fence].file.is_none(), "a result without its output would say that there was none");
+        let mut unwanted = outbox.output_saved(&fence).unwrap();
+        outbox.save();
+        assert!(outbox.entries[&fence].file.is_some() && outbox.report().is_empty());
+        assert_eq!(unwanted.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        outbox.remove(&fence);
+        assert_eq!(unwanted.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(outbox.output_saved(&fence).is_none());
     }
 
     #[test]

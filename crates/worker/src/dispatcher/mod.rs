@@ -2,21 +2,19 @@
 //!
 //! - [`leases`]: what it holds, and what it lately held;
 //! - [`exchanges`]: what it tells the coordinator, and when;
-//! - [`orders`]: what it does on the coordinator's word.
+//! - [`orders`]: what it does on the coordinator's word;
+//! - [`tails`]: output that couldn't be appended before its attempt ended.
 
 mod exchanges;
 mod leases;
 mod orders;
+mod tails;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::{ApiError, ErrorCode, Fence, Lease, Outcome, Report, WorkerCounters, WorkerHello};
-use executr_engine::output::Tail;
 use executr_engine::{Engine, RetryDelay, StopReason};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -27,13 +25,12 @@ use crate::slot::{self, Assignment, SlotReport};
 use crate::worker::{WorkerError, WorkerSummary};
 use exchanges::{Answered, Brought, Exchanges};
 use leases::Leases;
+use tails::{TailStep, Tails};
 
 /// How long an idle worker's exchange may stay open. The coordinator chooses less where it wants.
 const IDLE_WAIT: Duration = Duration::from_secs(30);
 /// How long a lease lasts as long as the coordinator hasn't said.
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
-
-type TailDelivery = Pin<Box<dyn Future<Output = Fence> + Send>>;
 
 /// A worker's state.
 pub(crate) struct Dispatcher {
@@ -45,7 +42,7 @@ pub(crate) struct Dispatcher {
     reports: mpsc::UnboundedReceiver<SlotReport>,
     leases: Leases,
     outbox: Outbox,
-    tails: FuturesUnordered<TailDelivery>,
+    tails: Tails,
     /// Leases to give back unstarted.
     returned: Vec<Fence>,
     exchanges: Exchanges,
@@ -70,7 +67,7 @@ pub(crate) struct Dispatcher {
 enum Wake {
     Slot(Box<SlotReport>),
     Answered(Answered, Vec<Fence>),
-    TailDone(Fence),
+    Tail(TailStep),
     Stage(Stage),
     Time,
 }
@@ -90,7 +87,7 @@ impl Dispatcher {
             engine,
             leases: Leases::default(),
             outbox,
-            tails: FuturesUnordered::new(),
+            tails: Tails::default(),
             returned: Vec::new(),
             exchanges: Exchanges::default(),
             delay: RetryDelay::default(),
@@ -107,8 +104,8 @@ impl Dispatcher {
     }
 
     pub(crate) async fn run(mut self, mut shutdown: Shutdown) -> Result<WorkerSummary, WorkerError> {
-        for (fence, token, tail) in self.outbox.take_left_tails() {
-            self.deliver_tail(fence, token, tail);
+        for left in self.outbox.take_left_tails() {
+            self.tails.deliver(&self.engine.api, left);
         }
         loop {
             self.look_at_the_time();
@@ -123,6 +120,10 @@ impl Dispatcher {
                 self.finished(report);
             }
         }
+        while self.tails.is_saving() {
+            let step = self.tails.next().await;
+            self.tail_went_on(step);
+        }
         self.outbox.save();
         self.summary.undelivered = self.outbox.len() as u64;
         Ok(self.summary)
@@ -133,7 +134,7 @@ impl Dispatcher {
         tokio::select! {
             Some(report) = self.reports.recv() => Wake::Slot(Box::new(report)),
             (answered, held) = self.exchanges.answered() => Wake::Answered(answered, held),
-            Some(fence) = self.tails.next(), if !self.tails.is_empty() => Wake::TailDone(fence),
+            step = self.tails.next() => Wake::Tail(step),
             stage = shutdown.next() => Wake::Stage(stage),
             () = tokio::time::sleep_until(alarm) => Wake::Time,
         }
@@ -143,7 +144,7 @@ impl Dispatcher {
         match wake {
             Wake::Slot(report) => self.finished(*report),
             Wake::Answered(answered, held) => self.answered(answered, &held)?,
-            Wake::TailDone(fence) => self.outbox.output_done(&fence),
+            Wake::Tail(step) => self.tail_went_on(step),
             Wake::Stage(stage) => {
                 if stage >= Stage::Drain {
                     self.drain("it was told to stop");
@@ -315,29 +316,14 @@ impl Dispatcher {
         match finished.tail {
             None => self.outbox.put(result),
             Some(tail) => {
-                if let Some(tail) = self.outbox.put_with_tail(result, token.clone(), tail) {
-                    self.deliver_tail(fence, token, tail);
+                if let Some(path) = self.outbox.put_before_output(result, token.clone()) {
+                    self.tails.save(fence, token, tail, path);
                 }
-                self.outbox.save();
             }
         }
         if self.delay.is_failing() {
             self.outbox.save();
         }
-    }
-
-    fn deliver_tail(&mut self, fence: Fence, token: String, mut tail: Tail) {
-        let api = Arc::clone(&self.engine.api);
-        self.tails.push(Box::pin(async move {
-            let mut delay = RetryDelay::default();
-            loop {
-                match tail.send_next(&api, &fence, &token).await {
-                    Ok(true) => return fence,
-                    Ok(false) => delay.reset(),
-                    Err(_) => tokio::time::sleep(delay.next_delay()).await,
-                }
-            }
-        }));
     }
 
     /// An exchange failed: nothing is known to have happened.
