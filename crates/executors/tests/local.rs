@@ -76,6 +76,33 @@ async fn a_dead_keeper_fails_the_step_and_the_next_job_gets_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_stops_its_keeper_can_still_be_ended() {
+    let rig = rig().await;
+    let mut sandbox = rig.workspace.setup_job(plan()).await.unwrap();
+    let stopped = rig.directory.path().join("stopped");
+    let script = format!("kill -STOP $PPID; touch {}; sleep 60", stopped.display());
+    let mut execution = sandbox.execute(sh(&script)).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !stopped.exists() {
+        assert!(Instant::now() < deadline, "the job never ran");
+        tokio::task::yield_now().await;
+    }
+    execution.end(Duration::ZERO).await.unwrap();
+    let error = loop {
+        match execution.next().await {
+            Ok(event) => assert!(event.is_some(), "an end that nobody has seen"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ExecutorError::Agent(KeeperError::Silent)), "{error}");
+    drop(execution);
+    sandbox.cleanup().await.unwrap();
+    drop(sandbox);
+    assert_eq!(run(&rig, plan(), "echo well").await, Outcome::exited(0, "well\n"));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keepers_are_used_again() {
     let rig = rig().await;
     let first = run(&rig, plan(), "echo $PPID").await;

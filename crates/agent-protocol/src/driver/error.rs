@@ -22,6 +22,12 @@ pub enum KeeperError {
         /// How it ended.
         status: ExitStatus,
     },
+    /// It was told to end a task and says nothing, not even when asked. It was ended, and what it ran will be by its
+    /// successor.
+    #[error(
+        "its keeper stopped answering; start another one, and look whether the job stops processes it didn't start"
+    )]
+    Silent,
     /// The socket or the wait for its end failed.
     #[error("the connection to the keeper failed: {0}; start another one")]
     Connection(#[from] std::io::Error),

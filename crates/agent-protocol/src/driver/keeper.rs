@@ -208,6 +208,11 @@ impl Keeper {
         Task::new(self, left).finish().await
     }
 
+    /// Ends the process at once, even one that was stopped.
+    pub(super) fn kill(&mut self) -> Result<(), KeeperError> {
+        Ok(self.process.start_kill()?)
+    }
+
     pub(super) async fn flush(&mut self) -> Result<(), KeeperError> {
         match self.wire.flush().await {
             Ok(()) => Ok(()),
