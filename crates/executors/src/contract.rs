@@ -152,6 +152,18 @@ pub enum ExecutorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The directory for jobs is one that others can write to.
+    #[error(
+        "the directory for jobs {} isn't safe: {problem}; if it is yours, `chmod go-w` it, or name another directory \
+         with --work-dir",
+        path.display()
+    )]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Who can write to it.
+        problem: String,
+    },
     /// Something of a job couldn't be removed.
     #[error("{0}")]
     Left(Failure),

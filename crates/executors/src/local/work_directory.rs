@@ -4,9 +4,9 @@
 //! each. A board whose lock is free is a dead process's, and what stands on it was left behind. Nothing else in the
 //! directory is ever touched.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,10 +32,14 @@ impl WorkDirectory {
     /// Opens the directory, making it when it isn't there, and removes what dead processes left in it.
     pub(super) fn open(path: PathBuf) -> Result<Self, ExecutorError> {
         let failed = |source| ExecutorError::Directory { path: path.clone(), source };
-        fs::create_dir_all(&path).map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
         // Made absolute, because a keeper needn't have our current directory.
         let path = fs::canonicalize(&path).map_err(failed)?;
         let failed = |source| ExecutorError::Directory { path: path.clone(), source };
+        let metadata = fs::metadata(&path).map_err(failed)?;
+        if let Err(problem) = belongs_to(rustix::process::geteuid().as_raw(), metadata.uid(), metadata.mode()) {
+            return Err(ExecutorError::Exposed { path, problem });
+        }
         remove_leftovers(&path).map_err(failed)?;
         remove_spares(&path).map_err(failed)?;
         let board = new_board(&path).map_err(failed)?;
@@ -93,6 +97,18 @@ impl Drop for JobPlace {
         let _ = self.work.write(self.line, "");
         self.work.taken.lock().unwrap_or_else(PoisonError::into_inner)[self.line] = false;
     }
+}
+
+/// Whether `user` alone can put something into a directory of `owner` and `mode`: whoever else could would put files
+/// into the place of those our jobs run.
+fn belongs_to(user: u32, owner: u32, mode: u32) -> Result<(), String> {
+    if owner != user {
+        return Err(format!("it belongs to user {owner}, and this is user {user}"));
+    }
+    if mode & 0o022 != 0 {
+        return Err(format!("users other than its owner may write to it (mode {:04o})", mode & 0o7777));
+    }
+    Ok(())
 }
 
 fn boards(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -229,6 +245,24 @@ mod tests {
         fs::create_dir_all(full.join("somebody-elses")).unwrap();
         drop(WorkDirectory::open(temp.path().to_owned()).unwrap());
         assert!(!empty.exists() && full.exists());
+    }
+
+    #[test]
+    fn a_directory_others_can_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("jobs");
+        drop(WorkDirectory::open(path.clone()).unwrap());
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+        for open in [0o770, 0o707, 0o1777] {
+            mode(open);
+            let error = WorkDirectory::open(path.clone()).unwrap_err().to_string();
+            assert!(error.contains("--work-dir") && error.contains("chmod"), "{error}");
+        }
+        mode(0o755);
+        drop(WorkDirectory::open(path.clone()).unwrap());
+        assert!(belongs_to(1_000, 1_000, 0o700).is_ok() && belongs_to(1_000, 0, 0o700).is_err());
     }
 
     #[test]
