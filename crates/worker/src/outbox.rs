@@ -7,6 +7,7 @@
 //! SPOOL/results/<process>/lock            held by the process whose results these are
 //! SPOOL/results/<process>/<lease>.json    a result
 //! SPOOL/results/<process>/<lease>.output  output to append before it
+//! SPOOL/results/<lease>.refused           a result the server can't make anything of
 //! ```
 //!
 //! A folder whose lock is free is a dead process's; whoever opens the outbox next delivers what lies there, under the
@@ -107,6 +108,11 @@ impl Drop for Folder {
     }
 }
 
+/// The most results of one report.
+const MOST_RESULTS: usize = 256;
+/// About how many bytes of output the results of one report bring; the server takes requests of up to 16 MiB.
+const MOST_BYTES: usize = 4 << 20;
+
 /// Results the coordinator doesn't have yet.
 pub(crate) struct Outbox {
     root: PathBuf,
@@ -119,6 +125,10 @@ pub(crate) struct Outbox {
     adopted: Vec<Folder>,
     /// Tails that came with what dead processes left.
     left_tails: Vec<LeftTail>,
+    /// How many results a report brings at most: fewer after one that was refused for what it brought.
+    limit: usize,
+    /// A report with this result alone was refused. One without any result shows whether that was its fault.
+    suspect: Option<Fence>,
 }
 
 const LOCK: &str = "lock";
@@ -126,8 +136,16 @@ const LOCK: &str = "lock";
 impl Outbox {
     pub(crate) fn open(root: PathBuf) -> Result<Self, OutboxError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed("make", &root))?;
-        let mut outbox =
-            Self { root, entries: BTreeMap::new(), ready: 0, own: None, adopted: Vec::new(), left_tails: Vec::new() };
+        let mut outbox = Self {
+            root,
+            entries: BTreeMap::new(),
+            ready: 0,
+            own: None,
+            adopted: Vec::new(),
+            left_tails: Vec::new(),
+            limit: MOST_RESULTS,
+            suspect: None,
+        };
         for folder in fs::read_dir(&outbox.root).map_err(failed("list", &outbox.root))?.flatten() {
             outbox.adopt(folder.path());
         }
@@ -244,19 +262,74 @@ impl Outbox {
         }
     }
 
-    /// All results that are ready, to be reported now.
+    /// Results that are ready, to be reported now: as many as one report may bring. None while one is
+    /// [suspect](Self::suspect).
     pub(crate) fn report(&mut self) -> Vec<AttemptResult> {
-        if self.ready == 0 {
-            return Vec::new();
+        let (mut results, mut bytes) = (Vec::new(), 0);
+        if self.ready == 0 || self.suspect.is_some() {
+            return results;
         }
-        self.ready = 0;
-        let ready = self.entries.values_mut().filter(|entry| entry.state == State::Ready);
-        ready
-            .map(|entry| {
-                entry.state = State::Reported;
-                entry.result.clone()
-            })
-            .collect()
+        for entry in self.entries.values_mut().filter(|entry| entry.state == State::Ready) {
+            bytes += entry.result.output.as_ref().map_or(0, |output| output.records.as_bytes().len());
+            if results.len() >= self.limit || bytes > MOST_BYTES && !results.is_empty() {
+                break;
+            }
+            entry.state = State::Reported;
+            self.ready -= 1;
+            results.push(entry.result.clone());
+        }
+        results
+    }
+
+    /// The result whose fault it may be that a report was refused.
+    pub(crate) fn suspect(&self) -> Option<Fence> {
+        self.suspect
+    }
+
+    /// The coordinator took a report: one without results when `suspect` is given, which was then to blame.
+    pub(crate) fn report_was_taken(&mut self, suspect: Option<Fence>) {
+        self.limit = MOST_RESULTS.min(self.limit * 2);
+        if suspect.is_some() && suspect == self.suspect {
+            self.suspect = None;
+            self.put_aside(suspect);
+        }
+    }
+
+    /// The coordinator couldn't make anything of a report that brought these, or of one without results because one was
+    /// suspect; whether it is worth trying again at once.
+    pub(crate) fn report_was_refused(&mut self, brought: &[Fence]) -> bool {
+        match brought {
+            [] => {
+                // It isn't to blame.
+                self.suspect = None;
+                false
+            }
+            [only] => {
+                self.suspect = Some(*only);
+                true
+            }
+            several => {
+                self.limit = several.len() / 2;
+                true
+            }
+        }
+    }
+
+    /// Lets go of a result the coordinator can't make anything of, and keeps it for people to look at.
+    fn put_aside(&mut self, fence: Option<Fence>) {
+        let Some(fence) = fence else { return };
+        let Some(entry) = self.entries.get(&fence) else { return };
+        let path = self.root.join(fence.lease.to_string()).with_extension("refused");
+        let saved = write_synced(&path, entry);
+        self.remove(&fence);
+        match saved {
+            Ok(()) => {
+                tracing::error!(%fence, file = %path.display(), "the server refuses a result: dropped, kept in a file");
+            }
+            Err(error) => {
+                tracing::error!(%fence, %error, "the server refuses a result: dropped, and can't be kept");
+            }
+        }
     }
 
     /// The coordinator has said what it thinks of a result, or that it isn't wanted.
@@ -327,84 +400,4 @@ fn write_synced(path: &Path, entry: &Entry) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use executr_api::Outcome;
-    use executr_spec::{JobId, LeaseId};
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn result(number: u128) -> AttemptResult {
-        AttemptResult {
-            fence: Fence { job: JobId(Uuid::from_u128(number)), attempt: 1, lease: LeaseId(Uuid::from_u128(number)) },
-            outcome: Outcome::Succeeded,
-            exit_code: Some(0),
-            error_message: None,
-            retryable: true,
-            usage: None,
-            steps: Vec::new(),
-            output: None,
-            output_bytes: 0,
-            duration_us: 1,
-        }
-    }
-
-    #[test]
-    fn a_result_is_reported_until_there_is_a_verdict() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::open(temp.path().join("results")).unwrap();
-        outbox.put(result(1));
-        outbox.put(result(2));
-        assert_eq!(outbox.report(), [result(1), result(2)]);
-        assert!(!outbox.has_ready() && outbox.report().is_empty());
-        outbox.remove(&result(1).fence);
-        outbox.report_again(&[result(1).fence, result(2).fence]);
-        assert_eq!(outbox.report(), [result(2)]);
-        outbox.remove(&result(2).fence);
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn what_a_dead_process_saved_the_next_one_delivers_and_nobody_else() {
-        let temp = tempfile::tempdir().unwrap();
-        let root = temp.path().join("results");
-        let mut first = Outbox::open(root.clone()).unwrap();
-        first.put(result(1));
-        first.save();
-        first.put(result(2));
-        assert!(Outbox::open(root.clone()).unwrap().is_empty(), "the first one lives");
-        drop(first);
-        let mut second = Outbox::open(root.clone()).unwrap();
-        assert_eq!(second.report(), [result(1)], "what wasn't saved is gone");
-        second.remove(&result(1).fence);
-        drop(second);
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "nothing stays behind");
-    }
-
-    #[test]
-    fn output_of_a_result_nobody_wants_is_not_delivered() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::open(temp.path().join("results")).unwrap();
-        let fence = result(1).fence;
-        outbox.put_before_output(result(1), String::new()).unwrap();
-        outbox.save();
-        assert!(outbox.entries[&fence].file.is_none(), "a result without its output would say that there was none");
-        let mut unwanted = outbox.output_saved(&fence).unwrap();
-        outbox.save();
-        assert!(outbox.entries[&fence].file.is_some() && outbox.report().is_empty());
-        assert_eq!(unwanted.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        outbox.remove(&fence);
-        assert_eq!(unwanted.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        assert!(outbox.output_saved(&fence).is_none());
-    }
-
-    #[test]
-    fn half_a_result_is_none() {
-        let temp = tempfile::tempdir().unwrap();
-        let folder = temp.path().join("dead");
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("a.json"), "{\"result\":").unwrap();
-        fs::write(folder.join("b.part"), "{}").unwrap();
-        assert!(Outbox::open(temp.path().to_owned()).unwrap().is_empty());
-    }
-}
+mod tests;

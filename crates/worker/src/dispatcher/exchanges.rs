@@ -31,6 +31,8 @@ pub(super) struct Answered {
 pub(super) struct Brought {
     pub(super) results: Vec<Fence>,
     pub(super) returned: Vec<Fence>,
+    /// It brought no result because this one may be why an earlier report was refused.
+    pub(super) suspect: Option<Fence>,
     /// It said that the worker drains.
     pub(super) draining: bool,
     /// It is to be answered at once.

@@ -229,6 +229,7 @@ impl Dispatcher {
         if self.exchanges.is_listening() && (!has_news || self.exchanges.brings_news()) {
             return;
         }
+        let suspect = self.outbox.suspect();
         let finished = self.outbox.report();
         let returned = std::mem::take(&mut self.returned);
         let mut held: Vec<Fence> = self.leases.held().collect();
@@ -236,11 +237,13 @@ impl Dispatcher {
         let brought = Brought {
             results: finished.iter().map(|result| result.fence).collect(),
             returned: returned.clone(),
+            suspect,
             draining,
             is_news: has_news,
         };
         // That it drains is news: while it is on its way results wait for the next, so it must not stay open.
         let wait = match (draining && (held.is_empty() || !self.drain_told), held.is_empty()) {
+            _ if suspect.is_some() => Duration::ZERO,
             (true, _) => Duration::ZERO,
             (false, true) => IDLE_WAIT.max(self.options.heartbeat_interval),
             (false, false) => self.options.heartbeat_interval,
@@ -332,12 +335,18 @@ impl Dispatcher {
             error.code,
             ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::UpgradeRequired | ErrorCode::BadRequest
         );
-        if refusal && !self.accepted {
-            return Err(WorkerError::Refused(error));
-        }
+        let may_be_a_results_fault = matches!(error.code, ErrorCode::BadRequest | ErrorCode::TooLarge)
+            && (brought.suspect.is_some() || !brought.results.is_empty());
         self.outbox.report_again(&brought.results);
         self.returned.extend(brought.returned);
         self.outbox.save();
+        if may_be_a_results_fault && self.outbox.report_was_refused(&brought.results) {
+            tracing::warn!(%error, results = brought.results.len(), "the server refuses a report; finding out why");
+            return Ok(());
+        }
+        if refusal && !self.accepted {
+            return Err(WorkerError::Refused(error));
+        }
         let delay = self.delay.next_delay();
         self.retry_at = Some(Instant::now() + delay);
         if refusal {

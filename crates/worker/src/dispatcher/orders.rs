@@ -19,6 +19,7 @@ impl Dispatcher {
             Err(error) => return self.exchange_failed(error, brought),
         };
         self.heard();
+        self.outbox.report_was_taken(brought.suspect);
         self.leases.renewed(held, sent_at);
         self.drain_told |= brought.draining;
         let verdicts = orders.verdicts.len();
