@@ -66,7 +66,7 @@ pub(crate) struct Dispatcher {
 /// What woke the dispatcher.
 enum Wake {
     Slot(Box<SlotReport>),
-    Answered(Answered, Vec<Fence>),
+    Answered(Box<Answered>, Vec<Fence>),
     Tail(TailStep),
     Stage(Stage),
     Time,
@@ -133,7 +133,7 @@ impl Dispatcher {
         let alarm = self.alarm();
         tokio::select! {
             Some(report) = self.reports.recv() => Wake::Slot(Box::new(report)),
-            (answered, held) = self.exchanges.answered() => Wake::Answered(answered, held),
+            (answered, held) = self.exchanges.answered() => Wake::Answered(Box::new(answered), held),
             step = self.tails.next() => Wake::Tail(step),
             stage = shutdown.next() => Wake::Stage(stage),
             () = tokio::time::sleep_until(alarm) => Wake::Time,
@@ -143,7 +143,7 @@ impl Dispatcher {
     fn handle(&mut self, wake: Wake) -> Result<(), WorkerError> {
         match wake {
             Wake::Slot(report) => self.finished(*report),
-            Wake::Answered(answered, held) => self.answered(answered, &held)?,
+            Wake::Answered(answered, held) => self.answered(*answered, &held)?,
             Wake::Tail(step) => self.tail_went_on(step),
             Wake::Stage(stage) => {
                 if stage >= Stage::Drain {

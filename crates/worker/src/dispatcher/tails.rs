@@ -18,7 +18,7 @@ use crate::outbox::LeftTail;
 /// A tail that got further.
 pub(super) enum TailStep {
     /// It was written to disk, or couldn't be.
-    Saved(SavedTail),
+    Saved(Box<SavedTail>),
     /// It was appended, or will never be.
     Done(Fence),
 }
@@ -61,7 +61,8 @@ impl Tails {
         self.steps.push(Box::pin(async move {
             let file = path.clone();
             let saved = tokio::task::spawn_blocking(move || tail.save(&file)).await;
-            TailStep::Saved(SavedTail { fence, token, path, tail: saved.unwrap_or_else(|error| Err(error.into())) })
+            let tail = saved.unwrap_or_else(|error| Err(error.into()));
+            TailStep::Saved(Box::new(SavedTail { fence, token, path, tail }))
         }));
     }
 
@@ -92,7 +93,7 @@ impl Tails {
 impl Dispatcher {
     pub(super) fn tail_went_on(&mut self, step: TailStep) {
         let SavedTail { fence, token, path, tail } = match step {
-            TailStep::Saved(saved) => saved,
+            TailStep::Saved(saved) => *saved,
             TailStep::Done(fence) => return self.outbox.output_done(&fence),
         };
         match tail {
