@@ -24,8 +24,8 @@ use crate::{Claim, ClaimAnswer, Claimed};
 
 /// With at most so many classes each is looked up by itself; with more, lanes are taken in their order and those of other classes passed over.
 const FEW_CLASSES: usize = 16;
-/// So many lanes are looked at, at most, in one go.
-const MOST_LANES: usize = 1_000;
+/// So many buckets are looked at, at most, in one go.
+const MOST_LANES: usize = 16_384;
 
 /// Hands out jobs to the claims of several callers, in their order.
 pub(super) async fn claim(
@@ -199,27 +199,35 @@ async fn find(
 ) -> Result<Vec<Waiting>, Fault> {
     let mut found = Vec::new();
     for queue in &claim.queues {
-        let mut fruitless = 0_u32;
+        let mut width = 1;
         while found.len() < wanted {
-            let limit = ((wanted - found.len()) << fruitless.min(10)).min(MOST_LANES);
+            let limit = (wanted - found.len()).saturating_mul(width).min(MOST_LANES);
             let before = found.len();
             let Some(groups) = lanes(core, session, round, queue, claim, limit).await? else { continue };
             let mut finished = true;
             for group in &groups {
-                take(session, round, group, wanted, &mut found).await?;
-                let left = group.lanes.iter().flat_map(|lane| &lane.buckets).any(|id| !round.exhausted.contains(id));
-                if found.len() < wanted && (left || !group.complete) {
+                let narrow = !group.complete && group.lanes.len() < wanted - found.len();
+                if narrow && limit < MOST_LANES {
+                    // The same few lanes, by many classes: there are others to take turns with.
                     finished = false;
                     break;
                 }
+                take(session, round, group, wanted, &mut found).await?;
                 if found.len() >= wanted {
+                    break;
+                }
+                let left = group.lanes.iter().flat_map(|lane| &lane.buckets).any(|id| !round.exhausted.contains(id));
+                if left || !group.complete {
+                    finished = false;
                     break;
                 }
             }
             if finished {
                 break;
             }
-            fruitless = if found.len() == before { fruitless + 1 } else { 0 };
+            if found.len() == before {
+                width = width.saturating_mul(4);
+            }
         }
     }
     Ok(found)
@@ -319,7 +327,7 @@ async fn take(
     if lanes.is_empty() {
         return Ok(());
     }
-    let each = missing / lanes.len();
+    let each = if group.complete || group.lanes.len() >= missing { missing / lanes.len() } else { 1 };
     let buckets: Vec<i32> = lanes.iter().flat_map(|lane| lane.buckets.iter().copied()).collect();
     let mut waiting = waiting_in(session, &buckets, each).await?;
 

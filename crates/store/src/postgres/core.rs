@@ -116,7 +116,7 @@ impl Core {
                 Fault::Refused(error) => return Err(error),
                 Fault::Again(told) => {
                     conflicts += 1;
-                    if conflicts > MOST_CONFLICTS {
+                    if conflicts > MOST_CONFLICTS || began.elapsed() > self.options.patience {
                         return Err(StoreError::Unavailable(told));
                     }
                 }
@@ -124,8 +124,11 @@ impl Core {
                     if began.elapsed() + wait > self.options.patience {
                         return Err(StoreError::Unavailable(told));
                     }
-                    tracing::debug!(error = %told, "the database is away; trying again");
                     tokio::time::sleep(wait).await;
+                    if wait < BACKOFF.1 && wait * 2 >= BACKOFF.1 {
+                        // Once for each command, and not when the database is back at once.
+                        tracing::warn!(error = %told, "the database is away; trying again");
+                    }
                     wait = (wait * 2).min(BACKOFF.1);
                 }
             }

@@ -1,5 +1,7 @@
 //! Who may do what, and who is there: tokens and workers.
 
+use std::collections::BTreeMap;
+
 use executr_spec::{Digest, Timestamp, TokenId, WorkerId};
 use tokio_postgres::Row;
 
@@ -12,32 +14,42 @@ use crate::{TokenRecord, WorkerRecord};
 /// Records workers, or what is new of them.
 pub(super) async fn put_workers(core: &Core, session: &mut Session, workers: &[WorkerRecord]) -> Result<(), Fault> {
     let now = session.begin(core.clock_offset()).await?;
-    // In one order, so that two coordinators don't wait for each other in a circle.
-    let mut sorted: Vec<&WorkerRecord> = workers.iter().collect();
-    sorted.sort_by(|one, other| one.id.cmp(&other.id));
-    for worker in sorted {
-        session
-            .run(
-                "INSERT INTO executr.worker AS w (id, name, ip, version, slots, queues, offers, draining, last_seen,
-                                                  jobs_completed)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-                 ON CONFLICT (id) DO UPDATE SET name = $2, ip = $3, version = $4, slots = $5, queues = $6, offers = $7,
-                     draining = $8, last_seen = $9, jobs_completed = w.jobs_completed + $10",
-                &[
-                    &text(&worker.id.0),
-                    &text(&worker.name),
-                    &worker.ip.as_deref().map(text),
-                    &worker.version.as_deref().map(text),
-                    &i64::from(worker.slots),
-                    &json(&worker.queues)?,
-                    &json(&worker.offers)?,
-                    &worker.draining,
-                    &now.0,
-                    &signed(worker.jobs_completed),
-                ],
-            )
-            .await?;
+    // Each once, and in one order, so that two coordinators don't wait for each other in a circle.
+    let mut by_id: BTreeMap<&WorkerId, (&WorkerRecord, u64)> = BTreeMap::new();
+    for worker in workers {
+        let entry = by_id.entry(&worker.id).or_insert((worker, 0));
+        *entry = (worker, entry.1 + worker.jobs_completed);
     }
+    let all: Vec<(&WorkerRecord, u64)> = by_id.into_values().collect();
+    let column = |value: fn(&WorkerRecord) -> Option<&str>| -> Vec<Option<String>> {
+        all.iter().map(|(worker, _)| value(worker).map(text)).collect()
+    };
+    let queues: Vec<String> = all.iter().map(|(worker, _)| json(&worker.queues)).collect::<Result<_, _>>()?;
+    let offers: Vec<String> = all.iter().map(|(worker, _)| json(&worker.offers)).collect::<Result<_, _>>()?;
+    session
+        .run(
+            "INSERT INTO executr.worker AS w (last_seen, id, name, ip, version, slots, queues, offers, draining,
+                                              jobs_completed)
+             SELECT $10, * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+                                       $7::text[], $8::bool[], $9::bigint[])
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, ip = excluded.ip, version = excluded.version,
+                 slots = excluded.slots, queues = excluded.queues, offers = excluded.offers,
+                 draining = excluded.draining, last_seen = excluded.last_seen,
+                 jobs_completed = w.jobs_completed + excluded.jobs_completed",
+            &[
+                &column(|worker| Some(&worker.id.0)),
+                &column(|worker| Some(&worker.name)),
+                &column(|worker| worker.ip.as_deref()),
+                &column(|worker| worker.version.as_deref()),
+                &all.iter().map(|(worker, _)| i64::from(worker.slots)).collect::<Vec<_>>(),
+                &queues,
+                &offers,
+                &all.iter().map(|(worker, _)| worker.draining).collect::<Vec<_>>(),
+                &all.iter().map(|(_, completed)| signed(*completed)).collect::<Vec<_>>(),
+                &now.0,
+            ],
+        )
+        .await?;
     session.commit().await
 }
 

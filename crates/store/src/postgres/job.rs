@@ -1,6 +1,6 @@
 //! Showing jobs, their attempts, and counts over all of them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use executr_api::{AttemptStatus, Fence, JobQuery, JobState, JobStatus, StatsView};
 use executr_spec::{JobId, LeaseId, Priority, QueueName, RequirementClass, SpecJson, Timestamp, WorkerId};
@@ -219,22 +219,15 @@ pub(super) async fn classes(
     queue: &QueueName,
 ) -> Result<Vec<(RequirementClass, bool)>, Fault> {
     let live = core.registry.live_classes(session, queue).await?;
-    let buckets = core.registry.buckets_by_class(queue);
-    let (mut ids, mut class_of) = (Vec::new(), BTreeMap::new());
-    for class in &live {
-        for id in buckets.get(class).into_iter().flatten() {
-            ids.push(*id);
-            class_of.insert(*id, class);
-        }
-    }
+    let names: Vec<&str> = live.iter().map(RequirementClass::as_str).collect();
     let rows = session
         .rows(
-            "SELECT b.id FROM executr.bucket b WHERE b.id = ANY($1) AND b.active
-             AND EXISTS (SELECT FROM executr.ready r WHERE r.bucket = b.id)",
-            &[&ids],
+            "SELECT asked.n FROM unnest($2::text[]) WITH ORDINALITY AS asked (class, n)
+             WHERE EXISTS (SELECT FROM executr.bucket b JOIN executr.ready r ON r.bucket = b.id
+                           WHERE b.queue = $1 AND b.class = asked.class AND b.active)",
+            &[&queue.as_str(), &names],
         )
         .await?;
-    let ready: std::collections::BTreeSet<_> =
-        rows.iter().filter_map(|row| class_of.get(&row.get::<_, i32>(0)).copied()).collect();
-    Ok(live.iter().map(|class| (class.clone(), ready.contains(class))).collect())
+    let ready: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    Ok((1..).zip(live).map(|(number, class)| (class, ready.contains(&number))).collect())
 }

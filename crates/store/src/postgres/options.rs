@@ -71,7 +71,12 @@ impl PostgresOptions {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(10));
         }
+        // A server that is gone without a word is noticed within half a minute, asked something or not.
         config.tcp_user_timeout(Duration::from_secs(30));
+        config
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         Ok(config)
     }
 }

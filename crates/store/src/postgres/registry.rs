@@ -3,7 +3,7 @@
 //! Buckets are made one process at a time, in the order of their ids, and never deleted. So a process that knows all
 //! ids up to the highest knows all buckets, and one look at the highest id tells whether there are more.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executr_spec::{Offers, Priority, QueueName, RequirementClass, Tenant};
@@ -258,15 +258,5 @@ impl Registry {
                 && priority.is_none_or(|priority| bucket.priority == priority)
         });
         matching.map(|(id, _)| *id).collect()
-    }
-
-    /// The buckets of a queue's class, whatever their priority and tenant.
-    pub(super) fn buckets_by_class(&self, queue: &QueueName) -> BTreeMap<RequirementClass, Vec<i32>> {
-        let known = self.known();
-        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (id, bucket) in known.by_id.iter().filter(|(_, bucket)| bucket.queue == *queue) {
-            found.entry(bucket.class.clone()).or_default().push(*id);
-        }
-        found
     }
 }

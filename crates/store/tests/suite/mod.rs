@@ -43,7 +43,8 @@ macro_rules! contract_suite {
         contract_suite! { @ $harness;
             ordering: oldest_first, foreground_before_background_before_best_effort, queues_in_the_order_asked_for,
                 tenants_take_turns, a_tenant_never_served_comes_first, turns_belong_to_queue_and_priority,
-                only_classes_the_worker_can_run, several_classes_of_a_tenant_by_age, one_batch_of_claims_in_order,
+                only_classes_the_worker_can_run, several_classes_of_a_tenant_by_age,
+                a_tenant_with_several_classes_takes_one_turn, one_batch_of_claims_in_order,
                 a_limit_is_kept, a_job_handed_out_again_keeps_its_place;
             idempotency: the_earlier_job_is_the_answer, within_one_batch, keys_belong_to_their_tenant,
                 a_final_jobs_key_still_counts, a_deleted_jobs_key_is_free;

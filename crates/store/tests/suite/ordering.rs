@@ -73,6 +73,16 @@ pub(crate) async fn several_classes_of_a_tenant_by_age<H: Harness>(stage: Stage<
     assert_eq!(got.iter().map(|lease| lease.fence.job).collect::<Vec<_>>(), [ids[0], ids[1], ids[3], ids[4]]);
 }
 
+pub(crate) async fn a_tenant_with_several_classes_takes_one_turn<H: Harness>(stage: Stage<H>) {
+    let several = |tenant| NewJob { tenant: of(tenant).tenant, ..labelled("a100") };
+    let ids = stage.submit([several("a"), of("a"), of("b"), several("b"), of("c")]).await;
+    // Few enough at a time that not all of the buckets are needed.
+    for expected in [[ids[0], ids[2]], [ids[4], ids[1]]] {
+        let got = stage.claim_as(Claim { offers: Arc::new(offering("a100")), ..wish("gpu", 2) }).await;
+        assert_eq!(got.iter().map(|lease| lease.fence.job).collect::<Vec<_>>(), expected);
+    }
+}
+
 pub(crate) async fn one_batch_of_claims_in_order<H: Harness>(stage: Stage<H>) {
     let ids = stage.submit([job(), job(), job()]).await;
     let answers = stage.store.claim(vec![wish("one", 1), wish("two", 1), wish("three", 5)]).await.expect("claimed");
