@@ -85,7 +85,7 @@ impl Core {
                 session
             }
         };
-        Ok(CheckedOut { core: self, session: Some(session), _room: room })
+        Ok(CheckedOut { core: self, session: Some(session), is_done: false, _room: room })
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
@@ -114,6 +114,7 @@ impl Core {
             };
             match fault {
                 Fault::Refused(error) => return Err(error),
+                Fault::NoTable(told) => return Err(StoreError::Database(told)),
                 Fault::Again(told) => {
                     conflicts += 1;
                     if conflicts > MOST_CONFLICTS || began.elapsed() > self.options.patience {
@@ -142,6 +143,7 @@ impl Core {
             *again |= matches!(fault, Fault::Lost(_));
             session.get().roll_back().await;
         }
+        session.is_done = true;
         answer
     }
 
@@ -155,10 +157,12 @@ impl Core {
     }
 }
 
-/// A connection that goes back when it is dropped, unless a transaction was left open on it.
+/// A connection that goes back when it is dropped, unless a transaction was left open on it, or a statement: whoever
+/// asked may have gone away in the middle of one, and the next would wait for its end.
 struct CheckedOut<'a> {
     core: &'a Core,
     session: Option<Session>,
+    is_done: bool,
     _room: SemaphorePermit<'a>,
 }
 
@@ -171,7 +175,7 @@ impl CheckedOut<'_> {
 impl Drop for CheckedOut<'_> {
     fn drop(&mut self) {
         match self.session.take() {
-            Some(session) if session.is_clean() => self.core.lock_idle().push(session),
+            Some(session) if self.is_done && session.is_clean() => self.core.lock_idle().push(session),
             _ => drop(self.core.open.fetch_sub(1, Ordering::Relaxed)),
         }
     }

@@ -13,6 +13,8 @@ pub(super) enum Fault {
     Lost(String),
     /// The database is there and asks to be asked again: two transactions stood in each other's way.
     Again(String),
+    /// A table that the statement names isn't there.
+    NoTable(String),
     /// It will not work however often it is tried.
     Refused(StoreError),
 }
@@ -39,6 +41,8 @@ impl Fault {
             Some(Self::Again(text))
         } else if is_away(code) {
             Some(Self::Lost(text))
+        } else if *code == SqlState::UNDEFINED_TABLE {
+            Some(Self::NoTable(text))
         } else {
             None
         }
@@ -67,13 +71,7 @@ pub(super) fn describe(error: &tokio_postgres::Error) -> String {
 
 /// The same statement works when it is repeated.
 fn is_conflict(code: &SqlState) -> bool {
-    [
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::QUERY_CANCELED,
-    ]
-    .contains(code)
+    [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE].contains(code)
 }
 
 /// The server goes, comes, or has no room just now.

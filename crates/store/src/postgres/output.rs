@@ -19,7 +19,7 @@ use super::fault::Fault;
 use super::gather::Answers;
 use super::lease::{LeaseRow, lease_columns};
 use super::session::Session;
-use crate::{AppendAnswer, OutputSlice, StoreError};
+use crate::{AppendAnswer, OutputSlice};
 
 const DAY: i64 = 86_400_000_000;
 /// So many encoded bytes stand in one row, about.
@@ -297,7 +297,7 @@ async fn page(
     let rows = match session.rows(sql, &[&seq, &attempt, &signed(at), &MOST_ROWS]).await {
         Ok(rows) => rows,
         // No table: nothing was printed on that day, or all of it is deleted.
-        Err(Fault::Refused(StoreError::Database(told))) if told.contains("does not exist") => {
+        Err(Fault::NoTable(_)) => {
             return Ok(Page { is_last: true, ..Page::default() });
         }
         Err(fault) => return Err(fault),

@@ -17,9 +17,10 @@ use crate::StoreError;
 const OLDEST_SERVER: i64 = 150_000;
 
 /// What every connection is told first. Plans are made once for all values, and always by index: tables that are empty
-/// when a plan is made are not small for long. A session that hangs in a transaction would block others.
+/// when a plan is made are not small for long. A session that hangs in a transaction would block others. What was
+/// answered is on disk, whatever the database's or the role's own setting says.
 const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET default_transaction_isolation = 'read committed'; \
-     SET default_transaction_read_only = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+     SET default_transaction_read_only = off; SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; SET jit = off; \
      SET enable_seqscan = off; SET enable_sort = off; SET enable_incremental_sort = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET enable_bitmapscan = off; SET enable_memoize = off; \
      SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
