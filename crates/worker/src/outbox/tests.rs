@@ -1,3 +1,5 @@
+//! What the outbox delivers and when it stops, and what becomes of a result that a server cannot read.
+
 use executr_api::Outcome;
 use executr_api::output::OutputChunk;
 use executr_spec::{JobId, LeaseId};
