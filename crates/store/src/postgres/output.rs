@@ -113,7 +113,14 @@ impl Pieces {
             let bytes: Vec<&[u8]> = columns.bytes.iter().map(|bytes| &bytes[..]).collect();
             let written =
                 session.run(sql, &[&columns.seq, &columns.attempt, &columns.start, &columns.stop, &bytes]).await;
-            written.inspect_err(|_| core.days.remove(*day))?;
+            written.map_err(|fault| match fault {
+                // Another process removed it since it was last seen here.
+                Fault::NoTable(told) => {
+                    core.days.remove(*day);
+                    Fault::Again(told)
+                }
+                other => other,
+            })?;
         }
         Ok(())
     }
