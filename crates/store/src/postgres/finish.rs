@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use executr_api::{AttemptResult, AttemptStatus, Fence, JobState, failpoint};
-use executr_spec::{Backoff, JobId, Timestamp, WorkerId};
+use executr_spec::{Backoff, JobId, LeaseId, Timestamp, WorkerId};
 use uuid::Uuid;
 
 use super::change::{AttemptEnd, Change, readied};
@@ -32,11 +32,18 @@ pub(super) async fn finish(
     let mut permits = Permits::default();
     permits.lock(session, leases.values().filter_map(|lease| lease.permit)).await?;
 
+    let all: Vec<&AttemptResult> = results().collect();
+    let fences: Vec<Fence> = all.iter().map(|result| result.fence).collect();
+    let mut answers = Vec::with_capacity(all.len());
     let mut change = Change::default();
     let mut output = Pieces::default();
-    let mut taken = HashMap::new();
-    for result in results() {
-        let Some(mut lease) = leases.remove(&result.fence) else { continue };
+    while let Some(result) = all.get(answers.len()) {
+        let Some(mut lease) = leases.remove(&result.fence) else {
+            // In the order of what was asked: it is answered with what stands after those before it.
+            std::mem::take(&mut change).write(core, session, now, Vec::new()).await?;
+            answers.extend(before(core, session, &fences[answers.len()..], &leases, "status BETWEEN 1 AND 3").await?);
+            continue;
+        };
         if let Some(chunk) = &result.output {
             lease.output_end = output.add_last(&lease, chunk);
         }
@@ -45,7 +52,7 @@ pub(super) async fn finish(
         }
         let policy = policies.get(&lease.job).copied().unwrap_or_default();
         let finished = end(core, session, &mut change, &mut permits, &lease, result, policy, now).await?;
-        taken.insert(result.fence, finished);
+        answers.push(FinishAnswer::Taken(finished));
     }
     output.write(core, session).await?;
     change.write(core, session, now, Vec::new()).await?;
@@ -53,10 +60,8 @@ pub(super) async fn finish(
     failpoint::pass("finish.before-commit");
     session.commit().await?;
     failpoint::pass("finish.after-commit");
-    core.upkeep.removed(taken.len());
-    let fences: Vec<Vec<Fence>> =
-        requests.iter().map(|results| results.iter().map(|finish| finish.result.fence).collect()).collect();
-    answer(core, session, &fences, taken, "status BETWEEN 1 AND 3").await
+    core.upkeep.removed(answers.len());
+    Ok(share_out(requests, answers))
 }
 
 /// Takes back leases.
@@ -71,10 +76,15 @@ pub(super) async fn give_back(
     let cancelling = leases.values().filter(|lease| lease.cancelling);
     permits.lock(session, cancelling.filter_map(|lease| lease.permit)).await?;
 
+    let fences: Vec<Fence> = requests.iter().flatten().map(|back| back.fence).collect();
+    let mut answers = Vec::with_capacity(fences.len());
     let mut change = Change::default();
-    let mut taken = HashMap::new();
-    for back in requests.iter().flatten() {
-        let Some(lease) = leases.remove(&back.fence) else { continue };
+    while let Some(fence) = fences.get(answers.len()) {
+        let Some(lease) = leases.remove(fence) else {
+            std::mem::take(&mut change).write(core, session, now, Vec::new()).await?;
+            answers.extend(before(core, session, &fences[answers.len()..], &leases, "status = 5").await?);
+            continue;
+        };
         if lease.is_reclaimable() {
             change.unready(lease.place);
         }
@@ -94,23 +104,24 @@ pub(super) async fn give_back(
             freed.push(lease.place.bucket);
             JobState::Ready
         };
-        taken.insert(
-            back.fence,
-            Finished {
-                state,
-                started_at: Timestamp(lease.started_at),
-                worker: lease.worker(),
-                next_at: None,
-                readied: readied(core, freed),
-            },
-        );
+        answers.push(FinishAnswer::Taken(Finished {
+            state,
+            started_at: Timestamp(lease.started_at),
+            worker: lease.worker(),
+            next_at: None,
+            readied: readied(core, freed),
+        }));
     }
     change.write(core, session, now, Vec::new()).await?;
     permits.write(session).await?;
     session.commit().await?;
-    let fences: Vec<Vec<Fence>> =
-        requests.iter().map(|returns| returns.iter().map(|back| back.fence).collect()).collect();
-    answer(core, session, &fences, taken, "status = 5").await
+    Ok(share_out(requests, answers))
+}
+
+/// Gives each caller the answers to its own.
+fn share_out<Q>(requests: &[Vec<Q>], answers: Vec<FinishAnswer>) -> Answers<Vec<FinishAnswer>> {
+    let mut answers = answers.into_iter();
+    requests.iter().map(|request| Ok(answers.by_ref().take(request.len()).collect())).collect()
 }
 
 /// How often and when a failed job is repeated.
@@ -206,49 +217,41 @@ async fn end(
     })
 }
 
-/// Answers each fence: what was taken now, once; what was taken before; else that the lease is lost.
-async fn answer(
+/// Answers the first of these fences and those next to it under which no lease (of those still to be ended) is held:
+/// either the attempt ended so before, or the lease is lost.
+async fn before(
     core: &Core,
     session: &mut Session,
-    requests: &[Vec<Fence>],
-    mut taken: HashMap<Fence, Finished>,
-    taken_before: &'static str,
-) -> Result<Answers<Vec<FinishAnswer>>, Fault> {
-    let mut seen = HashSet::new();
-    let open: Vec<&Fence> =
-        requests.iter().flatten().filter(|fence| !taken.contains_key(*fence) || !seen.insert(**fence)).collect();
-    let mut before = HashMap::new();
-    if !open.is_empty() {
-        let jobs: Vec<Uuid> = open.iter().map(|fence| fence.job.0).collect();
-        let attempts: Vec<i32> = open.iter().map(|fence| i32::try_from(fence.attempt).unwrap_or(i32::MAX)).collect();
-        let leases: Vec<Uuid> = open.iter().map(|fence| fence.lease.0).collect();
-        let sql = format!(
-            "SELECT j.id, a.attempt, a.lease FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS f (job, attempt, lease)
-             JOIN executr.job j ON j.id = f.job
-             JOIN executr.all_attempts a ON a.seq = j.seq AND a.attempt = f.attempt AND a.lease = f.lease
-             WHERE a.{taken_before}"
-        );
-        let rows = session.rows(sql, &[&jobs, &attempts, &leases]).await?;
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-        let states: HashMap<JobId, JobState> = if ids.is_empty() {
-            HashMap::new()
-        } else {
-            job::by_ids(core, session, &ids).await?.into_iter().map(|record| (record.id, record.state)).collect()
-        };
-        for row in rows {
-            let fence = Fence {
-                job: JobId(row.get(0)),
-                attempt: small(row.get::<_, i32>(1).into()),
-                lease: executr_spec::LeaseId(row.get(2)),
-            };
-            if let Some(state) = states.get(&fence.job) {
-                before.insert(fence, *state);
-            }
-        }
+    fences: &[Fence],
+    held: &HashMap<Fence, LeaseRow>,
+    ended_so: &'static str,
+) -> Result<Vec<FinishAnswer>, Fault> {
+    let open: Vec<&Fence> = fences.iter().take_while(|fence| !held.contains_key(*fence)).collect();
+    let jobs: Vec<Uuid> = open.iter().map(|fence| fence.job.0).collect();
+    let attempts: Vec<i32> = open.iter().map(|fence| i32::try_from(fence.attempt).unwrap_or(i32::MAX)).collect();
+    let leases: Vec<Uuid> = open.iter().map(|fence| fence.lease.0).collect();
+    let sql = format!(
+        "SELECT j.id, a.attempt, a.lease FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS f (job, attempt, lease)
+         JOIN executr.job j ON j.id = f.job
+         JOIN executr.all_attempts a ON a.seq = j.seq AND a.attempt = f.attempt AND a.lease = f.lease
+         WHERE a.{ended_so}"
+    );
+    let rows = session.rows(sql, &[&jobs, &attempts, &leases]).await?;
+    let mut ended = HashSet::new();
+    for row in &rows {
+        let (job, attempt, lease) = (JobId(row.get(0)), small(row.get::<_, i32>(1).into()), LeaseId(row.get(2)));
+        ended.insert(Fence { job, attempt, lease });
     }
-    let mut one = |fence: &Fence| match taken.remove(fence) {
-        Some(finished) => FinishAnswer::Taken(finished),
-        None => before.get(fence).map_or(FinishAnswer::LeaseLost, |state| FinishAnswer::Before(*state)),
+    let mut states: HashMap<JobId, JobState> = HashMap::new();
+    if !ended.is_empty() {
+        let ids: Vec<Uuid> = ended.iter().map(|fence| fence.job.0).collect();
+        states.extend(job::by_ids(core, session, &ids).await?.into_iter().map(|record| (record.id, record.state)));
+        // Their rows are gone already, their ends are still to come.
+        states.extend(held.iter().map(|(fence, lease)| (fence.job, lease.state())));
+    }
+    let answer = |fence: &Fence| match states.get(&fence.job).filter(|_| ended.contains(fence)) {
+        Some(state) => FinishAnswer::Before(*state),
+        None => FinishAnswer::LeaseLost,
     };
-    Ok(requests.iter().map(|fences| Ok(fences.iter().map(&mut one).collect())).collect())
+    Ok(open.into_iter().map(answer).collect())
 }
