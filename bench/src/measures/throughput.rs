@@ -34,20 +34,23 @@ pub fn measure(settings: &Settings) -> io::Result<Vec<Row>> {
             hyperqueue.push(f64::from(JOBS) / peer.tasks(JOBS)?.as_secs_f64());
         }
     }
-    let row = |name: &str, ours: &[f64], against: &str, other: &[f64], least: f64| Row {
+    // A bound is the best that was seen: making directories gets slower for a minute after many files were removed, as a
+    // peer's are, and that says nothing of what the machine can do.
+    let bound = bound.into_iter().fold(f64::NAN, f64::max);
+    let row = |name: &str, ours: &[f64], against: &str, other: f64, least: f64| Row {
         measure: format!("{JOBS} × /bin/true, {name}"),
         ours: median(ours),
         against: against.to_owned(),
-        other: median(other),
+        other,
         unit: "jobs/s",
         target: Target::AtLeast(least),
     };
-    let mut rows = vec![row("embedded", &embedded, "B2", &bound, 0.80)];
+    let mut rows = vec![row("embedded", &embedded, "B2, best", bound, 0.80)];
     if !hyperqueue.is_empty() {
-        rows.push(row("embedded", &embedded, "HyperQueue", &hyperqueue, 2.0));
+        rows.push(row("embedded", &embedded, "HyperQueue", median(&hyperqueue), 2.0));
     }
     if !postgres.is_empty() {
-        rows.push(row("PostgreSQL", &postgres, "B2", &bound, 0.70));
+        rows.push(row("PostgreSQL", &postgres, "B2, best", bound, 0.70));
     }
     Ok(rows)
 }

@@ -94,7 +94,7 @@ mod tests {
         let host = HostContext { variables: variables.map(|(name, value)| (name.into(), value.into())).into() };
         let fence = Fence { job: JobId(uuid::Uuid::nil()), attempt: 2, lease: LeaseId(uuid::Uuid::nil()) };
         let around =
-            Surroundings { host: &host, inherit, fence: &fence, directory: Path::new("/work/j"), is_sandbox: true };
+            Surroundings { host: &host, inherit, fence: &fence, directory: Path::new("/jobs/j"), is_sandbox: true };
         let words = of_step(spec, &spec.steps[0], around);
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
@@ -123,10 +123,10 @@ mod tests {
                 "EXECUTR_ATTEMPT=2",
                 "EXECUTR_JOB_ID=00000000-0000-0000-0000-000000000000",
                 "EXECUTR_JOB_TYPE=command",
-                "HOME=/work/j",
+                "HOME=/jobs/j",
                 "LANG=C.UTF-8",
                 "PATH=/opt/bin",
-                "TMPDIR=/work/j",
+                "TMPDIR=/jobs/j",
                 "USER=ann",
             ]
         );
