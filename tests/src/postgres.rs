@@ -95,13 +95,28 @@ impl Server {
     /// As [`Server::start`].
     #[must_use]
     pub fn start_with(durability: Durability, settings: &[(&str, &str)]) -> Option<Self> {
+        Self::create(durability, settings, &[])
+    }
+
+    /// As [`Server::start`], with TLS for whoever wants it: its certificate and key as PEM.
+    ///
+    /// # Panics
+    ///
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_with_tls(durability: Durability, certificate: &str, key: &str) -> Option<Self> {
+        // The names that PostgreSQL looks for by itself.
+        Self::create(durability, &[("ssl", "on")], &[("server.crt", certificate), ("server.key", key)])
+    }
+
+    fn create(durability: Durability, settings: &[(&str, &str)], files: &[(&str, &str)]) -> Option<Self> {
         let install = Install::find()?;
         let directory = tempfile::Builder::new()
             .prefix("executr-postgres-")
             .tempdir_in(place::parent(durability))
             .expect("the temporary directory must be writable");
         install.give_directory(directory.path());
-        let cluster = Cluster::create(install, directory.path(), durability, settings);
+        let cluster = Cluster::create(install, directory.path(), durability, settings, files);
         cluster.end_with(std::process::id());
         Some(Self { cluster, _directory: directory })
     }

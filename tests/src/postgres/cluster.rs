@@ -24,15 +24,22 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Makes and starts a cluster in an empty directory which belongs to the server's account.
+    /// Makes and starts a cluster in an empty directory which belongs to the server's account. The files are put
+    /// among its data.
     pub(super) fn create(
         install: Install,
         directory: &Path,
         durability: Durability,
         settings: &[(&str, &str)],
+        files: &[(&str, &str)],
     ) -> Self {
         let mut cluster = Self { install, directory: directory.to_owned(), port: 0, password: random_word() };
         cluster.initialise();
+        for (name, text) in files {
+            let path = cluster.data().join(name);
+            fs::write(&path, text).expect("the cluster's directory is writable");
+            cluster.install.give_file(&path);
+        }
         cluster.configure(durability, settings);
         for choice in 1.. {
             cluster.port = loopback::free_port();
@@ -246,7 +253,7 @@ mod tests {
         };
         let directory = tempfile::tempdir().expect("a temporary directory").keep();
         install.give_directory(&directory);
-        let cluster = Cluster::create(install, &directory, Durability::Fast, &[]);
+        let cluster = Cluster::create(install, &directory, Durability::Fast, &[], &[]);
         let postmaster =
             fs::read_to_string(cluster.data().join("postmaster.pid")).expect("a running server has a process file");
         let postmaster = postmaster.lines().next().expect("its first line is the process");

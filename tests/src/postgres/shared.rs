@@ -17,7 +17,7 @@ pub(super) fn cluster(install: &Install) -> Cluster {
     drop(fs::remove_dir_all(&directory));
     DirBuilder::new().mode(0o700).create(&directory).expect("the tests' own directory is writable");
     install.give_directory(&directory);
-    let cluster = Cluster::create(install.clone(), &directory, Durability::Fast, &[]);
+    let cluster = Cluster::create(install.clone(), &directory, Durability::Fast, &[], &[]);
     cluster.end_with(run::process());
     let ready = format!("{} {}", cluster.port(), cluster.password());
     fs::write(directory.join("ready"), ready).expect("the cluster's directory is writable");

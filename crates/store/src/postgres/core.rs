@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::Config;
 
+use super::address::Address;
 use super::fault::Fault;
 use super::options::PostgresOptions;
 use super::output::Days;
@@ -32,7 +32,7 @@ pub(super) type Unit<I, T> = for<'a> fn(&'a Core, &'a mut Session, &'a I, bool) 
 /// What all parts of a store share.
 pub(super) struct Core {
     pub(super) options: PostgresOptions,
-    pub(super) config: Config,
+    pub(super) address: Address,
     pub(super) registry: Registry,
     pub(super) upkeep: Upkeep,
     pub(super) days: Days,
@@ -46,11 +46,11 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
-        let config = options.config()?;
+        let address = options.address()?;
         Ok(Self {
             room: Semaphore::new(options.connections),
             options,
-            config,
+            address,
             registry: Registry::default(),
             upkeep: Upkeep::default(),
             days: Days::default(),
@@ -80,7 +80,7 @@ impl Core {
         let session = match idle {
             Some(session) => session,
             None => {
-                let session = Session::connect(&self.config).await?;
+                let session = Session::connect(&self.address).await?;
                 self.open.fetch_add(1, Ordering::Relaxed);
                 session
             }

@@ -14,6 +14,7 @@
 //!
 //! What may not live here: rules of a job's life, and anything that waits for jobs.
 
+mod address;
 mod advance;
 mod blob;
 mod cancel;
@@ -36,7 +37,9 @@ mod schema;
 mod session;
 mod signals;
 mod submit;
+mod tls;
 mod upkeep;
+mod url_settings;
 
 use std::sync::Arc;
 
@@ -79,7 +82,7 @@ pub struct PostgresStore {
 
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresStore").field("at", &options::place(&self.core.config)).finish_non_exhaustive()
+        f.debug_struct("PostgresStore").field("at", &self.core.address.place()).finish_non_exhaustive()
     }
 }
 
@@ -95,7 +98,7 @@ impl PostgresStore {
         core.carry_out(&(), |core, session, (), _| Box::pin(core.registry.refresh(session))).await?;
         upkeep::start(&core);
         Ok(Self {
-            signals: Signals::start(&core.config),
+            signals: Signals::start(&core.address),
             submit: Gatherer::start(core.clone(), MOST_ROWS, |core, session, jobs, again| {
                 Box::pin(submit::submit(core, session, jobs, again))
             }),

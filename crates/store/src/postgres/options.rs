@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::address::Address;
+use super::tls::{self, Mode};
+use super::url_settings::{self, Parted};
 use crate::StoreError;
 
 /// The most connections a store may be told to open.
@@ -16,7 +19,8 @@ const MOST_CONNECTIONS: usize = 100;
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// `postgres://user:password@host:port/database`, or libpq's `host=… dbname=…`.
+    /// `postgres://user:password@host:port/database`, or libpq's `host=… dbname=…`; with `sslmode` and `sslrootcert` as
+    /// libpq has them.
     pub url: String,
     /// How many connections at most, beside two for notifications; 8 by default.
     pub connections: usize,
@@ -38,33 +42,32 @@ impl PostgresOptions {
     }
 
     /// Reads the URL.
-    pub(super) fn config(&self) -> Result<Config, StoreError> {
+    pub(super) fn address(&self) -> Result<Address, StoreError> {
         if self.connections < 2 || self.connections > MOST_CONNECTIONS {
             return Err(StoreError::Config(format!(
                 "{} connections to the database; give between 2 and {MOST_CONNECTIONS}",
                 self.connections
             )));
         }
-        // `verify-ca` and `verify-full` are unknown to tokio-postgres; they ask for TLS as `require` does.
-        let asks_for_tls = ["sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"];
-        if asks_for_tls.iter().any(|mode| self.url.contains(mode)) {
-            return Err(tls_refused());
-        }
-        let mut config = Config::from_str(&self.url).map_err(|error| {
+        let Parted { rest, taken } = url_settings::part(&self.url, &["sslmode", "sslrootcert"]);
+        let setting =
+            |wanted: &str| taken.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let mut config = Config::from_str(&rest).map_err(|error| {
             StoreError::Config(format!(
                 "the database URL can't be read: {}; write it as postgres://user:password@host:5432/database",
                 super::fault::describe(&error)
             ))
         })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(tls_refused());
-        }
         if config.get_hosts().is_empty() {
             return Err(StoreError::Config(
                 "the database URL names no host; write it as postgres://user:password@host:5432/database".to_owned(),
             ));
         }
-        config.ssl_mode(SslMode::Disable);
+        let mode = setting("sslmode").map_or(Ok(Mode::default()), str::parse)?;
+        let tls = tls::connector(mode, setting("sslrootcert"))?;
+        // Sockets of this machine are never encrypted, whatever is asked for: so it is in libpq.
+        let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        config.ssl_mode(if is_local { SslMode::Disable } else { mode.into() });
         if config.get_application_name().is_none() {
             config.application_name("executr");
         }
@@ -77,34 +80,8 @@ impl PostgresOptions {
             .keepalives_idle(Duration::from_secs(15))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
-        Ok(config)
+        Ok(Address { config, tls })
     }
-}
-
-fn tls_refused() -> StoreError {
-    StoreError::Config(
-        "the database URL asks for TLS, which this version does not speak to PostgreSQL; use a Unix socket, a private \
-         network or a local TLS tunnel, and leave sslmode out"
-            .to_owned(),
-    )
-}
-
-/// The host and port in words, for errors; never the password.
-pub(super) fn place(config: &Config) -> String {
-    let ports = config.get_ports();
-    let places: Vec<_> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(index, host)| {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{} (port {port})", path.display()),
-            }
-        })
-        .collect();
-    places.join(", ")
 }
 
 #[cfg(test)]
@@ -112,26 +89,26 @@ mod tests {
     use super::*;
 
     fn refused(url: &str) -> String {
-        PostgresOptions::new(url).config().expect_err(url).to_string()
+        PostgresOptions::new(url).address().err().expect(url).to_string()
     }
 
     #[test]
     fn a_url_that_cannot_work_is_refused_with_what_to_write() {
         assert!(refused("mysql://x").contains("write it as postgres://"));
         assert!(refused("postgres:///jobs").contains("names no host"));
-        for mode in ["require", "verify-full"] {
-            assert!(refused(&format!("postgres://h/jobs?sslmode={mode}")).contains("TLS"), "{mode}");
-        }
+        assert!(refused("postgres://h/jobs?sslmode=always").contains("sslmode `always`"));
+        assert!(refused("postgres://h/jobs?sslcompression=1").contains("can't be read"));
         let mut options = PostgresOptions::new("postgres://h/jobs");
         options.connections = 1;
-        assert!(options.config().expect_err("too few").to_string().contains("between 2 and"));
+        assert!(options.address().err().expect("too few").to_string().contains("between 2 and"));
     }
 
     #[test]
-    fn errors_name_the_place_without_the_password() {
-        let config = PostgresOptions::new("postgres://me:secret@db.example:6543/jobs").config().expect("a URL");
-        assert_eq!(place(&config), "db.example:6543");
-        let config = PostgresOptions::new("host=/run/postgresql dbname=jobs").config().expect("a socket");
-        assert_eq!(place(&config), "/run/postgresql (port 5432)");
+    fn tls_is_preferred_to_hosts_and_never_used_on_sockets() {
+        let mode = |url: &str| PostgresOptions::new(url).address().expect("a URL").config.get_ssl_mode();
+        assert_eq!(mode("postgres://h/jobs"), SslMode::Prefer);
+        assert_eq!(mode("postgres://h/jobs?sslmode=require"), SslMode::Require);
+        assert_eq!(mode("host=h dbname=jobs sslmode=verify-full"), SslMode::Require);
+        assert_eq!(mode("host=/run/postgresql sslmode=require"), SslMode::Disable);
     }
 }

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 
 use executr_spec::Timestamp;
 use futures_util::future::try_join_all;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
-use super::fault::{Fault, describe};
-use super::options::place;
+use super::address::Address;
+use super::fault::Fault;
 use crate::StoreError;
 
 /// The oldest server, as `server_version_num` has it.
@@ -43,8 +42,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn connect(config: &Config) -> Result<Self, Fault> {
-        let client = connect_client(config).await?;
+    pub(super) async fn connect(address: &Address) -> Result<Self, Fault> {
+        let client = address.client().await?;
         client.batch_execute(SETTINGS).await?;
         let rows = client.simple_query("SHOW server_version_num").await?;
         let version = first_value(&rows).unwrap_or_default();
@@ -52,7 +51,7 @@ impl Session {
             return Err(Fault::Refused(StoreError::Config(format!(
                 "the database server is PostgreSQL {} ({}); Executr needs 15 or later: upgrade it",
                 version.parse::<i64>().unwrap_or(0) / 10_000,
-                place(config)
+                address.place()
             ))));
         }
         Ok(Self { client, statements: HashMap::new(), in_transaction: false })
@@ -145,45 +144,6 @@ macro_rules! step {
     };
 }
 pub(super) use step;
-
-async fn connect_client(config: &Config) -> Result<Client, Fault> {
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| connect_fault(config, &error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %describe(&error), "a connection to the database ended");
-        }
-    });
-    Ok(client)
-}
-
-/// Says what to check when there is no connection; decides whether waiting could help.
-pub(super) fn connect_fault(config: &Config, error: &tokio_postgres::Error) -> Fault {
-    let place = place(config);
-    let user = config.get_user().unwrap_or("(none)");
-    let name = config.get_dbname().unwrap_or(user);
-    let told = describe(error);
-    let refuse = |text: String| Fault::Refused(StoreError::Config(text));
-    match error.code() {
-        Some(code) if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            refuse(format!(
-                "the database at {place} refuses the user `{user}`: {told}; check user and password in the database URL, and pg_hba.conf"
-            ))
-        }
-        Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
-            refuse(format!("there is no database `{name}` at {place}; create it with: createdb {name}"))
-        }
-        Some(_) => match Fault::from_code(error) {
-            Some(fault) => fault,
-            None => refuse(format!("the database at {place} refuses the connection: {told}")),
-        },
-        None if config.get_password().is_none() && told.contains("password") => refuse(format!(
-            "the database at {place} asks for a password; put it into the URL: postgres://{user}:PASSWORD@…"
-        )),
-        None => Fault::Lost(format!(
-            "no connection to PostgreSQL at {place} ({told}); check that it runs there and that host, port and firewall are right"
-        )),
-    }
-}
 
 fn first_value(messages: &[SimpleQueryMessage]) -> Option<String> {
     messages.iter().find_map(|message| match message {

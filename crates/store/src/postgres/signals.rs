@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use executr_spec::{JobId, WorkerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::fault::{Fault, describe};
+use super::address::Address;
+use super::fault::Fault;
 use crate::Signal;
 
 const CHANNEL: &str = "executr_signals";
@@ -88,15 +89,15 @@ pub(super) struct Signals(Arc<Inner>);
 
 impl Signals {
     /// Starts listening and sending. Both end with this value.
-    pub(super) fn start(config: &Config) -> Self {
+    pub(super) fn start(address: &Address) -> Self {
         let inner = Arc::new(Inner {
             id: Uuid::new_v4(),
             waiting: Mutex::default(),
             wake: Notify::new(),
             received: broadcast::Sender::new(CAPACITY),
         });
-        tokio::spawn(listen(Arc::downgrade(&inner), config.clone()));
-        tokio::spawn(send(Arc::downgrade(&inner), config.clone()));
+        tokio::spawn(listen(Arc::downgrade(&inner), address.clone()));
+        tokio::spawn(send(Arc::downgrade(&inner), address.clone()));
         Self(inner)
     }
 
@@ -151,10 +152,10 @@ impl Inner {
 }
 
 /// Listens until the store is gone, reconnecting when the database was away.
-async fn listen(inner: Weak<Inner>, config: Config) {
+async fn listen(inner: Weak<Inner>, address: Address) {
     let mut first = true;
     loop {
-        let ended = listen_once(&inner, &config, first).await;
+        let ended = listen_once(&inner, &address, first).await;
         if inner.strong_count() == 0 {
             return;
         }
@@ -166,8 +167,8 @@ async fn listen(inner: Weak<Inner>, config: Config) {
     }
 }
 
-async fn listen_once(inner: &Weak<Inner>, config: &Config, first: bool) -> Result<(), Fault> {
-    let (client, mut connection) = config.connect(NoTls).await?;
+async fn listen_once(inner: &Weak<Inner>, address: &Address, first: bool) -> Result<(), Fault> {
+    let (client, mut connection) = address.connect().await?;
     let begin = format!("LISTEN {CHANNEL}; SELECT pg_advisory_lock_shared({PRESENCE}, 1)");
     let mut begun = Box::pin(client.batch_execute(&begin));
     let mut is_begun = false;
@@ -198,7 +199,7 @@ async fn listen_once(inner: &Weak<Inner>, config: &Config, first: bool) -> Resul
 }
 
 /// Sends what is published until the store is gone.
-async fn send(inner: Weak<Inner>, config: Config) {
+async fn send(inner: Weak<Inner>, address: Address) {
     let mut client: Option<Client> = None;
     let mut peers: Option<(bool, Instant)> = None;
     loop {
@@ -215,7 +216,7 @@ async fn send(inner: Weak<Inner>, config: Config) {
         if waiting.signals.is_empty() && !waiting.overflow {
             continue;
         }
-        let sent = send_once(&strong, &config, &mut client, &mut peers, &waiting).await;
+        let sent = send_once(&strong, &address, &mut client, &mut peers, &waiting).await;
         if let Err(error) = sent {
             tracing::debug!(?error, "other coordinators could not be told; they find out by themselves");
             client = None;
@@ -232,19 +233,13 @@ async fn send(inner: Weak<Inner>, config: Config) {
 
 async fn send_once(
     inner: &Inner,
-    config: &Config,
+    address: &Address,
     client: &mut Option<Client>,
     peers: &mut Option<(bool, Instant)>,
     waiting: &Waiting,
 ) -> Result<(), Fault> {
     if client.as_ref().is_none_or(Client::is_closed) {
-        let (new, connection) = config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %describe(&error), "the connection for notifications ended");
-            }
-        });
-        *client = Some(new);
+        *client = Some(address.client().await?);
     }
     let Some(client) = client else { return Ok(()) };
     let known = peers.filter(|(there, at)| at.elapsed() < if *there { BELIEVED.0 } else { BELIEVED.1 });
