@@ -42,6 +42,10 @@ uuid_id! {
     JobId
 }
 uuid_id! {
+    /// A run: one execution of a workflow. Version 7, so ids sort by the time of submission.
+    RunId
+}
+uuid_id! {
     /// One lease: a worker's right to one attempt.
     LeaseId
 }

@@ -15,6 +15,7 @@ use crate::requirements::{Capability, ExecutorKind, Requirements};
 use crate::resources::Resources;
 use crate::step::{Step, StepCommand};
 use crate::time::{Span, Timestamp};
+use crate::workflow::WorkflowJob;
 
 /// The most labels a job may ask for.
 pub const MAX_LABELS: usize = 8;
@@ -91,6 +92,9 @@ pub struct JobSpec {
     /// The worker ends the job by itself after ¾ of a lease without renewal.
     #[serde(default, skip_serializing_if = "is_default")]
     pub exclusive: bool,
+    /// What it has besides as part of a workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Box<WorkflowJob>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -134,6 +138,7 @@ impl JobSpec {
             concurrency_limit: None,
             resources: Resources::default(),
             exclusive: false,
+            workflow: None,
         }
     }
 
@@ -154,7 +159,7 @@ impl JobSpec {
             (!self.inherit.is_empty(), Capability::Inherit),
         ];
         Requirements {
-            executor: ExecutorKind::Local,
+            executor: self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind),
             labels: self.labels.clone(),
             capabilities: asked.into_iter().filter_map(|(is, capability)| is.then_some(capability)).collect(),
         }

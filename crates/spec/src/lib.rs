@@ -4,6 +4,7 @@
 //! needed it arrives as an argument. Every other crate may depend on this one; it depends on none of them.
 
 mod backoff;
+mod condition;
 mod digest;
 mod ids;
 mod job;
@@ -12,18 +13,22 @@ mod priority;
 mod quantity;
 mod requirements;
 mod resources;
+mod retry;
 mod step;
 mod time;
+pub mod workflow;
 mod written;
 
 pub use backoff::{Backoff, BackoffKind};
+pub use condition::Condition;
 pub use digest::{Digest, DigestError, Hasher};
-pub use ids::{JobId, LeaseId, TokenId, WorkerId};
+pub use ids::{JobId, LeaseId, RunId, TokenId, WorkerId};
 pub use job::{EnvironmentBase, JobSpec, MAX_LABELS, MAX_SPEC_BYTES, MAX_STEPS, SpecError, SpecJson};
 pub use names::{JobType, NameError, QueueName, Tenant};
 pub use priority::Priority;
 pub use quantity::{Bytes, Millicores, QuantityError};
 pub use requirements::{Capability, ClassError, ExecutorKind, Offers, RequirementClass, Requirements};
 pub use resources::Resources;
+pub use retry::Retry;
 pub use step::{BinaryStep, Step, StepCommand};
 pub use time::{Span, SpanError, Timestamp};

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::condition::Condition;
 use crate::digest::Digest;
+use crate::retry::Retry;
 use crate::time::Span;
+use crate::workflow::Provider;
 
 /// What a step runs. Exactly one of the three stands in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +48,33 @@ pub struct Step {
     pub env: BTreeMap<String, String>,
     /// After this long the step is ended and the attempt fails.
     pub timeout: Option<Span>,
+    /// When it runs.
+    pub condition: Condition,
+    /// How often it is tried.
+    pub retry: Option<Retry>,
+    /// Whether the job goes on, and may succeed, when it fails.
+    pub continue_on_error: bool,
+    /// Where it starts, from the job directory.
+    pub workdir: Option<String>,
+    /// Sources of variables between the job's and its own `env`.
+    pub env_from: Vec<Provider>,
 }
 
 impl Step {
     /// A step with nothing but its command.
     #[must_use]
     pub fn new(command: StepCommand) -> Self {
-        Self { command, name: None, env: BTreeMap::new(), timeout: None }
+        Self {
+            command,
+            name: None,
+            env: BTreeMap::new(),
+            timeout: None,
+            condition: Condition::Success,
+            retry: None,
+            continue_on_error: false,
+            workdir: None,
+            env_from: Vec::new(),
+        }
     }
 }
 
@@ -72,6 +95,17 @@ pub(crate) struct WrittenStep {
     env: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<Span>,
+    #[serde(default, rename = "if", alias = "condition", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    condition: Option<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<Retry>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    continue_on_error: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workdir: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    env_from: Vec<Provider>,
 }
 
 impl utoipa::PartialSchema for Step {
@@ -94,7 +128,19 @@ impl TryFrom<WrittenStep> for Step {
     type Error = String;
 
     fn try_from(written: WrittenStep) -> Result<Self, String> {
-        let WrittenStep { argv, run, binary, name, env, timeout } = written;
+        let WrittenStep {
+            argv,
+            run,
+            binary,
+            name,
+            env,
+            timeout,
+            condition,
+            retry,
+            continue_on_error,
+            workdir,
+            env_from,
+        } = written;
         let command = match (argv, run, binary) {
             (Some(argv), None, None) => StepCommand::Argv(argv),
             (None, Some(script), None) => StepCommand::Run(script),
@@ -102,13 +148,33 @@ impl TryFrom<WrittenStep> for Step {
             (None, None, None) => return Err("a step needs one of `argv`, `run` and `binary`".to_owned()),
             _ => return Err("a step has only one of `argv`, `run` and `binary`; make two steps of it".to_owned()),
         };
-        Ok(Self { command, name, env, timeout })
+        Ok(Self {
+            command,
+            name,
+            env,
+            timeout,
+            condition: condition.unwrap_or_default(),
+            retry,
+            continue_on_error,
+            workdir,
+            env_from,
+        })
     }
 }
 
 impl From<Step> for WrittenStep {
     fn from(step: Step) -> Self {
-        let mut written = Self { name: step.name, env: step.env, timeout: step.timeout, ..Self::default() };
+        let mut written = Self {
+            name: step.name,
+            env: step.env,
+            timeout: step.timeout,
+            condition: (step.condition != Condition::Success).then_some(step.condition),
+            retry: step.retry,
+            continue_on_error: step.continue_on_error,
+            workdir: step.workdir,
+            env_from: step.env_from,
+            ..Self::default()
+        };
         match step.command {
             StepCommand::Argv(argv) => written.argv = Some(argv),
             StepCommand::Run(script) => written.run = Some(script),

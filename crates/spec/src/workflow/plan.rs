@@ -1,0 +1,200 @@
+//! A workflow with everything resolved that can be resolved before it runs: matrices multiplied, inheritance applied,
+//! jobs chosen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::provider::Provider;
+use crate::condition::Condition;
+use crate::digest::Digest;
+use crate::job::JobSpec;
+use crate::requirements::ExecutorKind;
+use crate::time::Span;
+
+/// A run before it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// The workflow's name.
+    pub name: String,
+    /// Whether the first failure stops what has not started.
+    #[serde(default = "yes")]
+    pub fail_fast: bool,
+    /// After this long the run is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// The tree of the repository that jobs get a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
+    /// The jobs; each after those it needs.
+    pub jobs: Vec<PlannedJob>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A node of the graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedJob {
+    /// Its name, unique in the run: `test-os-linux-py-3` for one cell of a matrix.
+    pub name: String,
+    /// The jobs it waits for, by their places in [`RunPlan::jobs`]; always smaller than its own. Sorted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<u32>,
+    /// When it runs. A [`Condition::Shell`] stands in `spec` too: it is the attempt's first act.
+    #[serde(default, rename = "if", skip_serializing_if = "is_default")]
+    #[schema(value_type = String)]
+    pub condition: Condition,
+    /// Whether its failure counts as success for the run and for those that need it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub continue_on_error: bool,
+    /// What to run; `spec.workflow` is there.
+    pub spec: JobSpec,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What a job has besides when it belongs to a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkflowJob {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The job's name in the run.
+    pub name: String,
+    /// Where it runs.
+    pub executor: ExecutorChoice,
+    /// The values of its cell of the matrix; `matrix.<dimension>` in expressions.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub matrix: BTreeMap<String, Value>,
+    /// What its needs are called in the file, and which jobs of the run that means; `needs.<name>` in expressions.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<String, Vec<String>>,
+    /// A script that decides first whether the attempt goes on: 0 yes, 1 skip, else failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// The tree that its job directory starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
+    /// Sources of variables below `workflow_env`, the first the weakest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workflow_env_from: Vec<Provider>,
+    /// The workflow's variables, below the job's sources.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub workflow_env: BTreeMap<String, String>,
+    /// Sources of variables below the job's `env`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<Provider>,
+    /// Variables from `--env-file` and, over them, from the command line: above all others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, String>,
+    /// Names of secrets that the worker resolves; each becomes a variable of its name, and is masked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Artifacts put into the job directory before the steps, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<ArtifactInput>,
+    /// What is saved after the steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<ArtifactOutput>,
+    /// Files put into the job directory, there afresh for every step; by path from the job directory.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, SandboxFile>,
+}
+
+/// The executor a job runs on, as its workflow names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecutorChoice {
+    /// The kind.
+    pub kind: ExecutorKind,
+    /// Its name: jobs with the same one share a workspace. The kind's name by default.
+    pub name: String,
+    /// Its settings, as its kind reads them.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Object)]
+    pub options: Value,
+}
+
+/// An artifact a job gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactInput {
+    /// The artifact's name.
+    pub name: String,
+    /// The job of the run that makes it.
+    pub from: String,
+    /// Into which directory, from the job directory; itself when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
+
+/// An artifact a job makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactOutput {
+    /// The artifact's name, unique in the run.
+    pub name: String,
+    /// The file or directory, from the job directory.
+    pub path: String,
+}
+
+/// A file that is put into the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxFile {
+    /// What is in it.
+    #[serde(flatten)]
+    pub content: FileContent,
+    /// Its permissions.
+    #[serde(default)]
+    pub mode: FileMode,
+}
+
+/// What is in a file. `${{ }}` in `text` is evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileContent {
+    /// This text.
+    Text(String),
+    /// These bytes, in base64.
+    Base64(String),
+    /// A blob of the server.
+    Blob(Digest),
+}
+
+/// A file's permissions, written in octal: `"0644"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^0?[0-7]{3}$")]
+pub struct FileMode(pub u32);
+
+impl Default for FileMode {
+    /// Read only.
+    fn default() -> Self {
+        Self(0o444)
+    }
+}
+
+impl TryFrom<String> for FileMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| format!("`{text}` is no file mode; write it in octal, like \"0644\""))
+    }
+}
+
+impl From<FileMode> for String {
+    fn from(mode: FileMode) -> Self {
+        format!("{:04o}", mode.0)
+    }
+}

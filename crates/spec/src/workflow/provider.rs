@@ -1,0 +1,55 @@
+//! Where variables come from that are not written in the file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A source of variables. It is asked by the worker, once a run; when it fails the run fails before any job of it starts there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Provider {
+    /// A file of `KEY=value` lines.
+    #[serde(alias = "dotenv")]
+    File {
+        /// Its path, from the repository's root.
+        path: String,
+        /// Whether it is an error when it isn't there.
+        #[serde(default)]
+        required: bool,
+    },
+    /// A file that the `sops` program decrypts. Its values are secrets.
+    Sops {
+        /// Its path, from the repository's root.
+        file: String,
+        /// What is in it.
+        #[serde(default)]
+        format: SopsFormat,
+        /// Whether it is an error when it isn't there.
+        #[serde(default = "yes")]
+        required: bool,
+    },
+    /// These.
+    Static(BTreeMap<String, String>),
+    /// Nothing; but it is an error when one of these names has no value by then.
+    Required(Vec<String>),
+    /// A program that prints `export KEY="value"` lines. Its values are secrets.
+    Command(Vec<String>),
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a file holds that `sops` decrypts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SopsFormat {
+    /// A YAML map; nested keys are joined by `_`.
+    #[default]
+    Yaml,
+    /// A JSON object; likewise.
+    Json,
+    /// `KEY=value` lines.
+    Dotenv,
+}
