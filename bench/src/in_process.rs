@@ -1,5 +1,7 @@
 //! A coordinator in this process, and workers that end every job at once.
 
+use std::collections::BTreeMap;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +102,7 @@ fn report(number: u32) -> Report {
         held: vec![],
         finished: vec![],
         returned: vec![],
+        cleaned: Vec::new(),
         draining: false,
         wait_ms: 5_000,
         counters: WorkerCounters::default(),
@@ -126,5 +129,7 @@ pub fn succeeded(fence: Fence) -> AttemptResult {
         output: None,
         output_bytes: 0,
         duration_us: 1,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }

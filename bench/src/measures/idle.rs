@@ -70,6 +70,7 @@ fn idle_report(number: usize) -> Report {
         held: vec![],
         finished: vec![],
         returned: vec![],
+        cleaned: Vec::new(),
         draining: false,
         wait_ms: 60_000,
         counters: WorkerCounters::default(),

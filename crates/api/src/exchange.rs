@@ -1,5 +1,6 @@
 //! What a worker and the coordinator tell each other in one exchange.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::output::OutputChunk;
+use crate::run::{Artifact, RunContext, WorkspaceId};
 use crate::version::Version;
 
 /// Under which lease something is sent: results, output and artifacts are taken only while it is held.
@@ -84,6 +86,9 @@ pub struct Report {
     pub finished: Vec<AttemptResult>,
     /// Leases given back unstarted.
     pub returned: Vec<Fence>,
+    /// Workspaces it has cleaned up. Sent until an exchange with them was answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cleaned: Vec<WorkspaceId>,
     /// True when it takes no new jobs: it is stopping.
     pub draining: bool,
     /// How long the coordinator may hold the exchange open when it has nothing to say, in milliseconds. It may choose less.
@@ -103,6 +108,9 @@ pub struct Lease {
     /// Opens this job's output, files and artifacts, nothing else. Empty when the server asks for no tokens.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
+    /// Of a job of a run: what it has of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Box<RunContext>>,
 }
 
 /// Whether a result was taken.
@@ -136,6 +144,8 @@ pub struct Orders {
     pub releases: Vec<Fence>,
     /// Verdicts on what the report brought.
     pub verdicts: Vec<ResultVerdict>,
+    /// Workspaces whose runs need them no more: clean them up, then say so in `cleaned`.
+    pub workspaces: Vec<WorkspaceId>,
     /// Take no new jobs, finish the running ones and exit.
     pub drain: bool,
     /// How long a lease lasts without renewal, in milliseconds.
@@ -150,6 +160,7 @@ impl Orders {
             && self.cancels.is_empty()
             && self.releases.is_empty()
             && self.verdicts.is_empty()
+            && self.workspaces.is_empty()
             && !self.drain
     }
 }
@@ -164,6 +175,8 @@ pub enum Outcome {
     Failed,
     /// Ended because the coordinator asked for it.
     Cancelled,
+    /// The job's own condition said no; nothing else was started.
+    Skipped,
 }
 
 /// From where a peak of memory is known.
@@ -214,7 +227,7 @@ pub enum StepOutcome {
     TimedOut,
     /// Ended by request.
     Cancelled,
-    /// Not started: an earlier step failed.
+    /// Not started: its condition said no; without one, an earlier step failed.
     Skipped,
 }
 
@@ -256,6 +269,12 @@ pub struct AttemptResult {
     pub output_bytes: u64,
     /// From start to end by the worker's clock, in microseconds.
     pub duration_us: u64,
+    /// What its steps handed on to the jobs that need this one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// The artifacts it saved; their blobs are at the coordinator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 impl AttemptResult {

@@ -69,6 +69,8 @@ pub enum JobState {
     Scheduled,
     /// Waits for another job with its concurrency key to end.
     Blocked,
+    /// Waits for the jobs it needs, or for the decision whether it runs.
+    Waiting,
     /// Could run now; waits for a worker.
     Ready,
     /// A worker holds a lease on it (which may have run out, when nobody else has taken it yet).
@@ -81,28 +83,33 @@ pub enum JobState {
     Failed,
     /// Final: ended by request.
     Cancelled,
+    /// Final: its condition said no.
+    Skipped,
 }
 
 impl JobState {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Scheduled,
         Self::Blocked,
+        Self::Waiting,
         Self::Ready,
         Self::Running,
         Self::Cancelling,
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
+        Self::Skipped,
     ];
 
     /// The original's word for it.
     #[must_use]
     pub fn status(self) -> JobStatus {
         match self {
-            Self::Scheduled | Self::Blocked | Self::Ready => JobStatus::Pending,
+            Self::Scheduled | Self::Blocked | Self::Waiting | Self::Ready => JobStatus::Pending,
             Self::Running | Self::Cancelling => JobStatus::Running,
-            Self::Completed => JobStatus::Completed,
+            // The original has no word for it; nothing went wrong.
+            Self::Completed | Self::Skipped => JobStatus::Completed,
             Self::Failed => JobStatus::Failed,
             Self::Cancelled => JobStatus::Cancelled,
         }
@@ -111,7 +118,7 @@ impl JobState {
     /// Whether nothing will change any more.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::Skipped)
     }
 
     /// The name on the wire.
@@ -120,12 +127,14 @@ impl JobState {
         match self {
             Self::Scheduled => "scheduled",
             Self::Blocked => "blocked",
+            Self::Waiting => "waiting",
             Self::Ready => "ready",
             Self::Running => "running",
             Self::Cancelling => "cancelling",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
         }
     }
 }

@@ -11,6 +11,7 @@ mod client;
 mod error;
 mod exchange;
 mod job;
+mod run;
 mod submission;
 mod token;
 mod version;
@@ -24,6 +25,10 @@ pub use exchange::{
     StepResult, Usage, Verdict, WorkerCounters, WorkerHello,
 };
 pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobState, JobStatus, JobView, SubmittedJob};
+pub use run::{
+    Artifact, Need, NeedResult, RerunScope, RunContext, RunEvent, RunEventKind, RunJobView, RunQuery, RunState,
+    RunSubmission, RunView, StepEvent, StepMark, WorkspaceId, WorkspaceJob, WorkspaceLease,
+};
 pub use submission::Submission;
 pub use token::{CreateToken, NewToken, Role, TokenView};
 pub use version::{CompatibilityError, Version};

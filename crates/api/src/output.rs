@@ -32,6 +32,9 @@ pub enum Stream {
     Stderr,
     /// Nowhere: bytes between that were not kept, because the output grew over its cap.
     Gap,
+    /// Not the job's: a line of JSON that says what happened to a step here ([`StepMark`](crate::StepMark)). Only in
+    /// jobs of runs. Records of marks are never merged with others.
+    Mark,
 }
 
 impl Stream {
@@ -40,6 +43,7 @@ impl Stream {
             Self::Stdout => 1,
             Self::Stderr => 2,
             Self::Gap => 0,
+            Self::Mark => 3,
         }
     }
 
@@ -48,6 +52,7 @@ impl Stream {
             1 => Some(Self::Stdout),
             2 => Some(Self::Stderr),
             0 => Some(Self::Gap),
+            3 => Some(Self::Mark),
             _ => None,
         }
     }
@@ -85,7 +90,7 @@ pub enum RecordError {
     #[error("the output ends within a record; send whole records")]
     Truncated,
     /// The stream byte is none.
-    #[error("{0} is not a stream; 0 is a gap, 1 is stdout, 2 is stderr")]
+    #[error("{0} is not a stream; 0 is a gap, 1 is stdout, 2 is stderr, 3 is a mark")]
     Stream(u8),
     /// A record is empty or too long.
     #[error("a record of {0} bytes; between 1 and {MAX_RECORD} are allowed")]

@@ -193,7 +193,7 @@ impl Core {
     }
 
     fn after_claim(&self, reserved: Reserved, answers: Vec<ClaimAnswer>, repeated: bool) -> Vec<Claimed> {
-        let ClaimAnswer { leases, revoked } = answers.into_iter().next().unwrap_or_default();
+        let ClaimAnswer { leases, revoked, .. } = answers.into_iter().next().unwrap_or_default();
         if let Some(slots) = reserved.slots {
             if repeated {
                 slots.distrust();

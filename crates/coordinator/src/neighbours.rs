@@ -26,6 +26,8 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
             }
             Ok(Signal::Changed(job)) => core.watches.changed(job),
             Ok(Signal::Output(job)) => core.watches.output(job),
+            // Nobody waits for a run yet.
+            Ok(Signal::Run(_)) => {}
             Err(RecvError::Lagged(_)) => {
                 core.watches.all();
                 look(&core, core.ready.tracked()).await;

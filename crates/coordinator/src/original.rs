@@ -2,6 +2,8 @@
 //!
 //! Its answers are the original's, but a late answer of an executor that lost its job changes nothing.
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 
 use executr_api::output::{OutputChunk, RecordWriter, Stream};
@@ -183,6 +185,8 @@ fn result(fence: Fence, end: OriginalEnd, duration_us: u64) -> AttemptResult {
         output: (output_bytes > 0).then(|| OutputChunk { offset: 0, records: writer.take() }),
         output_bytes,
         duration_us,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }
 

@@ -408,7 +408,7 @@ impl Session {
             let has = listed.held.contains(fence);
             if !has {
                 let token = job_token::write(fence);
-                orders.leases.push(Lease { fence: *fence, spec: held.spec.clone(), token });
+                orders.leases.push(Lease { fence: *fence, spec: held.spec.clone(), token, run: None });
             }
             if held.cancelling && (tell(*fence) || !has) {
                 orders.cancels.push(*fence);

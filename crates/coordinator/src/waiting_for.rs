@@ -45,9 +45,13 @@ impl WaitingFor {
             JobState::Running if record.reclaimable => {
                 Some("its worker, not heard of for a lease, or any other that takes it over".to_owned())
             }
-            JobState::Running | JobState::Cancelling | JobState::Completed | JobState::Failed | JobState::Cancelled => {
-                None
-            }
+            JobState::Waiting => Some("the jobs it needs".to_owned()),
+            JobState::Running
+            | JobState::Cancelling
+            | JobState::Completed
+            | JobState::Failed
+            | JobState::Cancelled
+            | JobState::Skipped => None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! One attempt, from its lease to its result.
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -303,7 +305,9 @@ impl Attempt<'_> {
                 };
                 let message = verdict.message.map(|message| match outcome {
                     Outcome::Cancelled => message,
-                    Outcome::Succeeded | Outcome::Failed => verdict::with_step(self.spec, index, &message),
+                    Outcome::Succeeded | Outcome::Failed | Outcome::Skipped => {
+                        verdict::with_step(self.spec, index, &message)
+                    }
                 });
                 (outcome, verdict.exit_code, message, verdict.retryable)
             }
@@ -319,6 +323,8 @@ impl Attempt<'_> {
             output: None,
             output_bytes: 0,
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            outputs: BTreeMap::new(),
+            artifacts: Vec::new(),
         };
         let ended_first = |reason: &StopReason| *reason == StopReason::NotRenewed && outcome != Outcome::Cancelled;
         let stopped = self.stop.order().map(|order| order.reason).filter(|reason| !ended_first(reason));
@@ -397,6 +403,8 @@ fn refused(fence: Fence, verdict: StepVerdict, started: Instant) -> FinishedAtte
         output: None,
         output_bytes: 0,
         duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     };
     FinishedAttempt { result, tail: None, stopped: None }
 }

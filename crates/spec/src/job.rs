@@ -162,6 +162,7 @@ impl JobSpec {
             executor: self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind),
             labels: self.labels.clone(),
             capabilities: asked.into_iter().filter_map(|(is, capability)| is.then_some(capability)).collect(),
+            worker: None,
         }
     }
 

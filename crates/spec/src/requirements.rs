@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use crate::ids::WorkerId;
+
 /// A kind of executor. More kinds arrive with more executors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -15,12 +17,20 @@ pub enum ExecutorKind {
     /// A directory on the worker's machine.
     #[default]
     Local,
+    /// The operator's or the file's own scripts.
+    Hooks,
 }
 
 impl ExecutorKind {
-    fn as_str(self) -> &'static str {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Hooks];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Hooks => "hooks",
         }
     }
 }
@@ -71,6 +81,9 @@ pub struct Offers {
     /// What it can and may do.
     #[serde(default)]
     pub capabilities: BTreeSet<Capability>,
+    /// Which worker this is, for jobs that are held to one. Filled in by the coordinator, never sent.
+    #[serde(skip)]
+    pub worker: Option<WorkerId>,
 }
 
 /// What a job asks of a worker.
@@ -82,6 +95,8 @@ pub struct Requirements {
     pub labels: BTreeMap<String, String>,
     /// What the worker must be able and willing to do.
     pub capabilities: BTreeSet<Capability>,
+    /// Which worker it must be.
+    pub worker: Option<WorkerId>,
 }
 
 impl Requirements {
@@ -102,6 +117,11 @@ impl Requirements {
                 lacking.push(capability.as_str().to_owned());
             }
         }
+        if let Some(worker) = &self.worker
+            && offers.worker.as_ref() != Some(worker)
+        {
+            lacking.push(format!("worker {worker}, which holds its workspace"));
+        }
         lacking
     }
 
@@ -109,6 +129,7 @@ impl Requirements {
     #[must_use]
     pub fn met_by(&self, offers: &Offers) -> bool {
         offers.executors.contains(&self.executor)
+            && self.worker.as_ref().is_none_or(|worker| offers.worker.as_ref() == Some(worker))
             && self.capabilities.is_subset(&offers.capabilities)
             && self.labels.iter().all(|(key, value)| offers.labels.get(key) == Some(value))
     }
@@ -126,6 +147,10 @@ impl Requirements {
             escape(key, &mut text);
             text.push('=');
             escape(value, &mut text);
+        }
+        if let Some(worker) = &self.worker {
+            text.push_str(" @");
+            escape(&worker.0, &mut text);
         }
         RequirementClass(text)
     }
@@ -146,6 +171,14 @@ impl RequirementClass {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The class of the same jobs held to one worker, or (`None`) to none any more.
+    #[must_use]
+    pub fn on_worker(&self, worker: Option<&WorkerId>) -> Self {
+        let mut requirements = self.requirements();
+        requirements.worker = worker.cloned();
+        requirements.class()
     }
 
     /// The requirements that all jobs of this class have.
@@ -171,14 +204,14 @@ impl FromStr for RequirementClass {
 
 fn parse(text: &str) -> Option<Requirements> {
     let mut words = text.split(' ');
-    let executor = match words.next()? {
-        "local" => ExecutorKind::Local,
-        _ => return None,
-    };
+    let first = words.next()?;
+    let executor = ExecutorKind::ALL.into_iter().find(|kind| kind.as_str() == first)?;
     let mut requirements = Requirements { executor, ..Requirements::default() };
     for word in words {
         if let Some(name) = word.strip_prefix('+') {
             requirements.capabilities.insert(Capability::ALL.into_iter().find(|c| c.as_str() == name)?);
+        } else if let Some(worker) = word.strip_prefix('@') {
+            requirements.worker = Some(WorkerId(unescape(worker)?));
         } else {
             let (key, value) = word.split_once('=')?;
             requirements.labels.insert(unescape(key)?, unescape(value)?);
@@ -187,13 +220,14 @@ fn parse(text: &str) -> Option<Requirements> {
     Some(requirements)
 }
 
-/// Writes `text` so that it holds no space, `=`, `+` or `%`.
+/// Writes `text` so that it holds no space, `=`, `+`, `@` or `%`.
 fn escape(text: &str, into: &mut String) {
     for c in text.chars() {
         match c {
             ' ' => into.push_str("%20"),
             '=' => into.push_str("%3D"),
             '+' => into.push_str("%2B"),
+            '@' => into.push_str("%40"),
             '%' => into.push_str("%25"),
             c => into.push(c),
         }
@@ -209,6 +243,7 @@ fn unescape(text: &str) -> Option<String> {
             "20" => ' ',
             "3D" => '=',
             "2B" => '+',
+            "40" => '@',
             "25" => '%',
             _ => return None,
         });
@@ -227,6 +262,7 @@ mod tests {
             executor: ExecutorKind::Local,
             labels: [("a b", "c=d"), ("+x", "100%"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             capabilities: [Capability::LimitMemory, Capability::Directory].into(),
+            worker: None,
         }
     }
 
@@ -238,6 +274,20 @@ mod tests {
         }
         assert!("moon".parse::<RequirementClass>().is_err());
         assert!("local +fly".parse::<RequirementClass>().is_err());
+    }
+
+    #[test]
+    fn a_class_can_be_held_to_one_worker() {
+        let (here, there) = (WorkerId("w 1-@x".to_owned()), WorkerId("w2".to_owned()));
+        let held = awkward().class().on_worker(Some(&here));
+        assert_eq!(held.requirements(), Requirements { worker: Some(here.clone()), ..awkward() });
+        assert_eq!(held.on_worker(None), awkward().class());
+        let class = Requirements::default().class().on_worker(Some(&here));
+        let mut offers = Offers { executors: [ExecutorKind::Local].into(), ..Offers::default() };
+        for (worker, fits) in [(None, false), (Some(there), false), (Some(here), true)] {
+            offers.worker = worker;
+            assert_eq!(class.requirements().met_by(&offers), fits);
+        }
     }
 
     #[test]

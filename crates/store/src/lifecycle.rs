@@ -18,7 +18,8 @@ pub enum Next {
 #[must_use]
 pub fn attempt_status(outcome: Outcome, cancelling: bool) -> AttemptStatus {
     match outcome {
-        Outcome::Succeeded => AttemptStatus::Completed,
+        Outcome::Skipped if cancelling => AttemptStatus::Cancelled,
+        Outcome::Succeeded | Outcome::Skipped => AttemptStatus::Completed,
         Outcome::Cancelled if cancelling => AttemptStatus::Cancelled,
         Outcome::Failed if cancelling => AttemptStatus::Cancelled,
         Outcome::Failed | Outcome::Cancelled => AttemptStatus::Failed,
@@ -30,7 +31,8 @@ pub fn attempt_status(outcome: Outcome, cancelling: bool) -> AttemptStatus {
 pub fn after(result: &AttemptResult, cancelling: bool, failures: u32, max_retries: u32, backoff: &Backoff) -> Next {
     match result.outcome {
         Outcome::Succeeded => Next::Final(JobState::Completed),
-        Outcome::Failed | Outcome::Cancelled if cancelling => Next::Final(JobState::Cancelled),
+        Outcome::Failed | Outcome::Cancelled | Outcome::Skipped if cancelling => Next::Final(JobState::Cancelled),
+        Outcome::Skipped => Next::Final(JobState::Skipped),
         Outcome::Failed | Outcome::Cancelled => {
             if result.retryable && failures < max_retries {
                 Next::Retry(backoff.delay(failures + 1))
@@ -49,6 +51,8 @@ pub fn lost_too_often(lost: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use executr_api::Fence;
     use executr_spec::{JobId, LeaseId};
     use uuid::Uuid;
@@ -67,6 +71,8 @@ mod tests {
             output: None,
             output_bytes: 0,
             duration_us: 0,
+            outputs: BTreeMap::new(),
+            artifacts: Vec::new(),
         }
     }
 

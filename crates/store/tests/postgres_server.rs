@@ -73,6 +73,8 @@ fn success(fence: Fence) -> Finish {
             output: None,
             output_bytes: 0,
             duration_us: 0,
+            outputs: BTreeMap::new(),
+            artifacts: Vec::new(),
         },
     }
 }

@@ -1,5 +1,7 @@
 //! What the embedded store has acknowledged is there after the power was lost.
 
+use std::collections::BTreeMap;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,6 +90,8 @@ async fn use_it(store: Arc<SqliteStore>, acknowledged: Arc<Acknowledged>, number
                     output: None,
                     output_bytes: 0,
                     duration_us: 0,
+                    outputs: BTreeMap::new(),
+                    artifacts: Vec::new(),
                 };
                 results.push(Finish { result });
             }
@@ -103,9 +107,9 @@ async fn use_it(store: Arc<SqliteStore>, acknowledged: Arc<Acknowledged>, number
 /// How far a job has come.
 fn progress(state: JobState) -> u8 {
     match state {
-        JobState::Scheduled | JobState::Blocked | JobState::Ready => 0,
+        JobState::Scheduled | JobState::Blocked | JobState::Waiting | JobState::Ready => 0,
         JobState::Running | JobState::Cancelling => 1,
-        JobState::Completed | JobState::Failed | JobState::Cancelled => 2,
+        JobState::Completed | JobState::Failed | JobState::Cancelled | JobState::Skipped => 2,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the embedded store finds again after its process ended, and who may open it.
 
+use std::collections::BTreeMap;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +67,8 @@ fn result(fence: Fence, output: Option<OutputChunk>) -> Finish {
         output,
         output_bytes: 0,
         duration_us: 0,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     };
     Finish { result }
 }

@@ -1,5 +1,7 @@
 //! Room for one job: runs one attempt after another.
 
+use std::collections::BTreeMap;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -55,6 +57,8 @@ fn panicked(lease: &Lease) -> FinishedAttempt {
         output: None,
         output_bytes: 0,
         duration_us: 0,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     };
     FinishedAttempt { result, tail: None, stopped: None }
 }

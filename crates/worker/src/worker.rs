@@ -120,5 +120,6 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         executors: [ExecutorKind::Local].into(),
         labels: options.labels.clone(),
         capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
+        worker: None,
     }
 }

@@ -40,7 +40,9 @@ pub(crate) fn status_paint(state: JobState) -> Paint {
         JobState::Completed => Paint::Good,
         JobState::Failed => Paint::Bad,
         JobState::Running | JobState::Cancelling => Paint::Busy,
-        JobState::Cancelled | JobState::Scheduled | JobState::Blocked => Paint::Note,
+        JobState::Cancelled | JobState::Skipped | JobState::Scheduled | JobState::Blocked | JobState::Waiting => {
+            Paint::Note
+        }
         JobState::Ready => Paint::Plain,
     }
 }

@@ -1,5 +1,7 @@
 //! A worker that does what a test says.
 
+use std::collections::BTreeMap;
+
 use executr_api::output::{OutputChunk, RecordWriter, Stream};
 use executr_api::{
     AttemptResult, Fence, Lease, Orders, Outcome, QueueWeight, Report, Version, WorkerApi, WorkerCounters, WorkerHello,
@@ -29,6 +31,7 @@ impl Worker {
             held: vec![],
             finished: vec![],
             returned: vec![],
+            cleaned: Vec::new(),
             draining: false,
             wait_ms: 1_000,
             counters: WorkerCounters::default(),
@@ -71,6 +74,8 @@ impl Worker {
             output: None,
             output_bytes,
             duration_us: 1,
+            outputs: BTreeMap::new(),
+            artifacts: Vec::new(),
         }];
         self.report.wait_ms = 0;
         let orders = self.exchange().await;

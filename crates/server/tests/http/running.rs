@@ -1,5 +1,7 @@
 //! A server on a port of its own, and requests to it.
 
+use std::collections::BTreeMap;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -172,6 +174,7 @@ pub(crate) fn report(name: &str) -> Report {
         held: vec![],
         finished: vec![],
         returned: vec![],
+        cleaned: Vec::new(),
         draining: false,
         wait_ms: 1_000,
         counters: executr_api::WorkerCounters::default(),
@@ -191,6 +194,8 @@ pub(crate) fn success(lease: &Lease) -> executr_api::AttemptResult {
         output: None,
         output_bytes: 0,
         duration_us: 1_000,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }
 

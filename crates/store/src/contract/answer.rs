@@ -1,5 +1,6 @@
 //! What a store answers.
 
+use super::runs::{ClaimedRun, RunProgress};
 use executr_api::output::Records;
 use executr_api::{Fence, JobState};
 use executr_spec::{JobId, QueueName, RequirementClass, SpecJson, Tenant, Timestamp, WorkerId};
@@ -44,6 +45,8 @@ pub struct ClaimAnswer {
     pub leases: Vec<Claimed>,
     /// Leases of other workers that were revoked for them, with their holders.
     pub revoked: Vec<(Fence, WorkerId)>,
+    /// What followed in runs.
+    pub run: RunProgress,
 }
 
 /// A lease handed out.
@@ -63,6 +66,8 @@ pub struct Claimed {
     pub started_at: Timestamp,
     /// When it runs out.
     pub expires_at: Timestamp,
+    /// Of a job of a run: what it has of the run.
+    pub run: Option<Box<ClaimedRun>>,
 }
 
 /// Whether a result, or a lease given back, was taken.
@@ -89,6 +94,8 @@ pub struct Finished {
     pub next_at: Option<Timestamp>,
     /// What became ready by it: this job again, or one that waited for its concurrency key.
     pub readied: Vec<Readied>,
+    /// What followed in its run, if it is of one. (`readied` is above.)
+    pub run: RunProgress,
 }
 
 /// Whether a lease was prolonged.
@@ -130,6 +137,8 @@ pub enum CancelAnswer {
 pub struct Cancelled {
     /// What became ready by it.
     pub readied: Vec<Readied>,
+    /// What followed in its run, if it is of one. (`readied` is above.)
+    pub run: RunProgress,
 }
 
 /// What the passing of time did.
@@ -143,6 +152,8 @@ pub struct Advanced {
     pub ended: Vec<(JobId, JobState, Fence, WorkerId)>,
     /// The next time there will be something to do, as far as is known now. A lease's end counts only when `may_reclaim`.
     pub next_at: Option<Timestamp>,
+    /// What followed in runs. (`readied` is above.)
+    pub run: RunProgress,
     /// True when a limit cut the work short: call again at once.
     pub more: bool,
 }

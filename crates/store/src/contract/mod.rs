@@ -7,12 +7,13 @@ mod answer;
 mod command;
 mod error;
 mod record;
+mod runs;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_api::output::OutputChunk;
 use executr_api::{Fence, JobQuery, StatsView};
-use executr_spec::{Digest, JobId, QueueName, RequirementClass, Timestamp, TokenId, WorkerId};
+use executr_spec::{Digest, JobId, QueueName, RequirementClass, RunId, Timestamp, TokenId, WorkerId};
 use tokio::sync::broadcast;
 
 pub use answer::{
@@ -22,6 +23,10 @@ pub use answer::{
 pub use command::{Claim, Finish, NewJob, Renewal, Return};
 pub use error::StoreError;
 pub use record::{AttemptRecord, JobRecord, LeaseRecord, TokenRecord, WorkerRecord};
+pub use runs::{
+    ArtifactRecord, ClaimedRun, Decision, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer,
+    RunJobRecord, RunProgress, RunRecord, RunStore, STOP_BATCH, WorkspaceRecord,
+};
 
 /// The most live requirement classes a queue may have; a job that would make one more is refused.
 pub const MAX_CLASSES_PER_QUEUE: usize = 1_000;
@@ -202,6 +207,8 @@ pub enum Signal {
     Changed(JobId),
     /// Output of the job was appended.
     Output(JobId),
+    /// Events of the run were written, or jobs of it are asked about.
+    Run(RunId),
 }
 
 /// Totals of a store since it was opened.

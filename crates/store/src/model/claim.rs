@@ -90,6 +90,7 @@ impl Queue {
             created_at: job.record.created_at,
             started_at: now,
             expires_at: live.expires_at,
+            run: None,
         });
         self.last_turn += 1;
         self.turns.insert((job.new.queue.clone(), job.new.priority, job.new.tenant.clone()), self.last_turn);

@@ -199,7 +199,14 @@ impl Queue {
             }
         }
         let state = self.jobs[&number].record.state;
-        FinishAnswer::Taken(Finished { state, started_at, worker, next_at, readied: readied.into_answer() })
+        FinishAnswer::Taken(Finished {
+            state,
+            started_at,
+            worker,
+            next_at,
+            readied: readied.into_answer(),
+            run: crate::RunProgress::default(),
+        })
     }
 
     pub(super) fn give_back(&mut self, fence: Fence, now: Timestamp) -> FinishAnswer {
@@ -221,7 +228,14 @@ impl Queue {
             readied.add(job);
         }
         let state = self.jobs[&number].record.state;
-        FinishAnswer::Taken(Finished { state, started_at, worker, next_at: None, readied: readied.into_answer() })
+        FinishAnswer::Taken(Finished {
+            state,
+            started_at,
+            worker,
+            next_at: None,
+            readied: readied.into_answer(),
+            run: crate::RunProgress::default(),
+        })
     }
 
     pub(super) fn renew(&mut self, renewal: crate::Renewal, now: Timestamp) -> RenewAnswer {
@@ -258,7 +272,10 @@ impl Queue {
                 job.record.error_message = Some(reason.to_owned());
                 let mut readied = ReadyCount::default();
                 self.end(number, JobState::Cancelled, now, &mut readied);
-                CancelAnswer::Cancelled(Cancelled { readied: readied.into_answer() })
+                CancelAnswer::Cancelled(Cancelled {
+                    readied: readied.into_answer(),
+                    run: crate::RunProgress::default(),
+                })
             }
         }
     }

@@ -206,7 +206,10 @@ async fn end_waiting(
             Some(permit) => permits.give_back(core, session, change, permit).await?,
             None => Vec::new(),
         };
-        answers.insert(target.id, CancelAnswer::Cancelled(Cancelled { readied: readied(core, freed) }));
+        answers.insert(
+            target.id,
+            CancelAnswer::Cancelled(Cancelled { readied: readied(core, freed), run: crate::RunProgress::default() }),
+        );
     }
     Ok(())
 }

@@ -148,6 +148,7 @@ impl Round {
                 created_at: Timestamp(job.created_at),
                 started_at: self.now,
                 expires_at,
+                run: None,
             });
             self.leases.push(lease);
         }

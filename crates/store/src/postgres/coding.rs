@@ -7,16 +7,45 @@ use serde::de::DeserializeOwned;
 use super::fault::Fault;
 use crate::StoreError;
 
-/// The number of a state, in the order of [`JobState::ALL`]: below 5 it is not final.
+/// The states that were there first, by their numbers.
+const STATES: [JobState; 9] = [
+    JobState::Scheduled,
+    JobState::Blocked,
+    JobState::Ready,
+    JobState::Running,
+    JobState::Cancelling,
+    JobState::Completed,
+    JobState::Failed,
+    JobState::Cancelled,
+    JobState::Skipped,
+];
+/// Below 5 a state is not final.
+const WAITING: i16 = -1;
+
+/// The number of a state: below 5 it is not final.
 pub(super) fn state_code(state: JobState) -> i16 {
-    state as i16
+    match state {
+        JobState::Waiting => WAITING,
+        JobState::Scheduled => 0,
+        JobState::Blocked => 1,
+        JobState::Ready => 2,
+        JobState::Running => 3,
+        JobState::Cancelling => 4,
+        JobState::Completed => 5,
+        JobState::Failed => 6,
+        JobState::Cancelled => 7,
+        JobState::Skipped => 8,
+    }
 }
 
 /// The state with this number.
 pub(super) fn state(code: i16) -> Result<JobState, Fault> {
+    if code == WAITING {
+        return Ok(JobState::Waiting);
+    }
     usize::try_from(code)
         .ok()
-        .and_then(|index| JobState::ALL.get(index).copied())
+        .and_then(|index| STATES.get(index).copied())
         .ok_or_else(|| damaged(format!("a job's state {code}")))
 }
 
@@ -102,6 +131,6 @@ mod tests {
         for value in STATUSES {
             assert_eq!(status(status_code(value)).expect("a status"), value);
         }
-        assert!(state(8).is_err() && state(-1).is_err() && status(6).is_err());
+        assert!(state(9).is_err() && state(-2).is_err() && status(6).is_err());
     }
 }

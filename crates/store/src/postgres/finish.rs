@@ -110,6 +110,7 @@ pub(super) async fn give_back(
             worker: lease.worker(),
             next_at: None,
             readied: readied(core, freed),
+            run: crate::RunProgress::default(),
         }));
     }
     change.write(core, session, now, Vec::new()).await?;
@@ -214,6 +215,7 @@ async fn end(
         worker: WorkerId(lease.worker.clone()),
         next_at,
         readied: readied(core, freed),
+        run: crate::RunProgress::default(),
     })
 }
 

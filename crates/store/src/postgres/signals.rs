@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use executr_spec::{JobId, WorkerId};
+use executr_spec::{JobId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
 use tokio_postgres::{AsyncMessage, Client};
@@ -43,6 +43,8 @@ enum Sent {
     Changed(Uuid),
     #[serde(rename = "o")]
     Output(Uuid),
+    #[serde(rename = "u")]
+    Run(Uuid),
 }
 
 /// Who sends, and what; nothing stands for anything.
@@ -55,6 +57,7 @@ impl From<&Signal> for Sent {
             Signal::Cancelling(job, worker) => Self::Cancelling(job.0, worker.0.clone()),
             Signal::Changed(job) => Self::Changed(job.0),
             Signal::Output(job) => Self::Output(job.0),
+            Signal::Run(run) => Self::Run(run.0),
         }
     }
 }
@@ -67,6 +70,7 @@ impl Sent {
             Self::Cancelling(job, worker) => Signal::Cancelling(JobId(job), WorkerId(worker)),
             Self::Changed(job) => Signal::Changed(JobId(job)),
             Self::Output(job) => Signal::Output(JobId(job)),
+            Self::Run(run) => Signal::Run(RunId(run)),
         })
     }
 }

@@ -116,6 +116,7 @@ impl Writer {
             created_at,
             started_at: now,
             expires_at: live.expires_at,
+            run: None,
         });
         self.logs.begin(live.fence);
         self.leases.insert(live);

@@ -89,6 +89,7 @@ impl Writer {
             worker: live.worker_id(),
             next_at,
             readied: readied.into_answer(&self.index)?,
+            run: crate::RunProgress::default(),
         }))
     }
 
@@ -230,7 +231,10 @@ impl Writer {
         if from == JobState::Ready && concurrency_key.is_some() {
             self.release_permit(seq, &key.tenant, &mut readied)?;
         }
-        Ok(CancelAnswer::Cancelled(Cancelled { readied: readied.into_answer(&self.index)? }))
+        Ok(CancelAnswer::Cancelled(Cancelled {
+            readied: readied.into_answer(&self.index)?,
+            run: crate::RunProgress::default(),
+        }))
     }
 
     fn ask_to_stop(&mut self, live: &Live, reason: &str) -> Result<(), StoreError> {

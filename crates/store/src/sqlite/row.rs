@@ -9,7 +9,7 @@ use super::error::{damaged, from_sqlite};
 use crate::StoreError;
 
 /// The column names of `bucket`, by [`state_code`].
-pub(super) const STATES: [JobState; 8] = [
+pub(super) const STATES: [JobState; 10] = [
     JobState::Scheduled,
     JobState::Blocked,
     JobState::Ready,
@@ -18,6 +18,8 @@ pub(super) const STATES: [JobState; 8] = [
     JobState::Completed,
     JobState::Failed,
     JobState::Cancelled,
+    JobState::Waiting,
+    JobState::Skipped,
 ];
 
 /// A state's number; its place in [`STATES`].
@@ -31,6 +33,8 @@ pub(super) fn state_code(state: JobState) -> u8 {
         JobState::Completed => 5,
         JobState::Failed => 6,
         JobState::Cancelled => 7,
+        JobState::Waiting => 8,
+        JobState::Skipped => 9,
     }
 }
 

@@ -18,8 +18,10 @@ struct Migration {
 }
 
 /// In order; the first has number 1.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { name: "first", needs: "0.1.0", sql: include_str!("schema/0001_first.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { name: "first", needs: "0.1.0", sql: include_str!("schema/0001_first.sql") },
+    Migration { name: "runs", needs: "0.1.0", sql: include_str!("schema/0002_runs.sql") },
+];
 
 /// Brings the database to the newest schema.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
@@ -80,21 +82,21 @@ mod tests {
         for _ in 0..2 {
             migrate(&mut connection, NOW).expect("migrated");
         }
-        let [first] = MIGRATIONS;
-        apply(&mut connection, &[first, step("0.1.0")], "0.2.0", NOW).expect("migrated");
+        let [first, second] = MIGRATIONS;
+        apply(&mut connection, &[first, second, step("0.1.0")], "0.2.0", NOW).expect("migrated");
         let names: String =
             connection.query_row("SELECT group_concat(name) FROM migration", [], |row| row.get(0)).expect("a row");
-        assert_eq!(names, "first,later");
+        assert_eq!(names, "first,runs,later");
     }
 
     #[test]
     fn a_newer_schema_is_opened_only_by_programs_it_serves() {
         let mut connection = Connection::open_in_memory().expect("a database");
-        let [first] = MIGRATIONS;
-        apply(&mut connection, &[first, step("0.2.0")], "0.3.0", NOW).expect("migrated");
+        let [first, second] = MIGRATIONS;
+        apply(&mut connection, &[first, second, step("0.2.0")], "0.3.0", NOW).expect("migrated");
         assert!(apply(&mut connection, &MIGRATIONS, "0.2.5", NOW).is_ok());
         let refused = apply(&mut connection, &MIGRATIONS, "0.1.9", NOW).expect_err("too new");
-        assert!(matches!(refused, StoreError::TooNew { found: 2, .. }));
+        assert!(matches!(refused, StoreError::TooNew { found: 3, .. }));
         assert!(refused.to_string().contains("needs Executr 0.2.0 or later; this is 0.1.9"), "{refused}");
     }
 }

@@ -1,5 +1,7 @@
 //! What the cases act on: short words for the commands they use most.
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,7 @@ pub(crate) fn offers() -> Offers {
         executors: [ExecutorKind::Local].into(),
         labels: Default::default(),
         capabilities: [Capability::LimitMemory].into(),
+        worker: None,
     }
 }
 
@@ -104,6 +107,8 @@ pub(crate) fn result(fence: Fence, outcome: Outcome) -> AttemptResult {
         output: None,
         output_bytes: 0,
         duration_us: 1,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }
 

@@ -258,6 +258,7 @@ impl Dispatcher {
             held,
             finished,
             returned,
+            cleaned: Vec::new(),
             draining,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             counters,
@@ -308,7 +309,7 @@ impl Dispatcher {
         let wanted = self.leases.end(&result.fence) && !told_to_end;
         tracing::debug!(job = %result.fence.job, outcome = ?result.outcome, exit_code = result.exit_code, "ended");
         match result.outcome {
-            Outcome::Succeeded => self.summary.succeeded += 1,
+            Outcome::Succeeded | Outcome::Skipped => self.summary.succeeded += 1,
             Outcome::Failed => self.summary.failed += 1,
             Outcome::Cancelled => self.summary.cancelled += 1,
         }

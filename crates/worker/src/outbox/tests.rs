@@ -1,5 +1,7 @@
 //! What the outbox delivers and when it stops, and what becomes of a result that a server cannot read.
 
+use std::collections::BTreeMap;
+
 use executr_api::Outcome;
 use executr_api::output::OutputChunk;
 use executr_spec::{JobId, LeaseId};
@@ -19,6 +21,8 @@ fn result(number: u128) -> AttemptResult {
         output: None,
         output_bytes: 0,
         duration_us: 1,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }
 

@@ -59,7 +59,7 @@ impl FakeCoordinator {
     /// Hands out a job.
     pub(crate) fn submit(&self, spec: &JobSpec) -> Fence {
         let fence = Fence { job: JobId(Uuid::now_v7()), attempt: 1, lease: LeaseId(Uuid::new_v4()) };
-        let lease = Lease { fence, spec: SpecJson::write(spec).unwrap(), token: String::new() };
+        let lease = Lease { fence, spec: SpecJson::write(spec).unwrap(), token: String::new(), run: None };
         self.change(|state| state.waiting.push_back(lease));
         fence
     }

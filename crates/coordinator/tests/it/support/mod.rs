@@ -2,6 +2,8 @@
 
 mod probe;
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +153,7 @@ impl Worker {
             held: self.held.clone(),
             finished: self.finished.clone(),
             returned: self.returned.clone(),
+            cleaned: Vec::new(),
             draining: self.draining,
             wait_ms: self.wait.as_millis() as u64,
             counters: WorkerCounters::default(),
@@ -212,6 +215,8 @@ pub(crate) fn result(fence: Fence, outcome: Outcome) -> AttemptResult {
         output: None,
         output_bytes: 0,
         duration_us: 1_000,
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
     }
 }
 

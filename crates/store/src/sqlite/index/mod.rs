@@ -100,7 +100,8 @@ impl Index {
         let mut statement = connection
             .prepare(
                 "SELECT id, queue, class, priority, tenant,
-                        scheduled, blocked, ready, running, cancelling, completed, failed, cancelled FROM bucket",
+                        scheduled, blocked, ready, running, cancelling, completed, failed, cancelled, waiting, skipped
+                 FROM bucket",
             )
             .map_err(from_sqlite)?;
         let mut rows = statement.query([]).map_err(from_sqlite)?;
@@ -148,7 +149,7 @@ impl Index {
         }
         let id = BucketId(self.last_bucket + 1);
         connection
-            .prepare_cached("INSERT INTO bucket VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, 0, 0, 0)")
+            .prepare_cached("INSERT INTO bucket VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)")
             .and_then(|mut statement| {
                 statement.execute(params![
                     id.0,
@@ -352,11 +353,12 @@ impl Index {
             connection
                 .prepare_cached(
                     "UPDATE bucket SET scheduled = ?2, blocked = ?3, ready = ?4, running = ?5, cancelling = ?6,
-                            completed = ?7, failed = ?8, cancelled = ?9 WHERE id = ?1",
+                            completed = ?7, failed = ?8, cancelled = ?9, waiting = ?10, skipped = ?11 WHERE id = ?1",
                 )
                 .and_then(|mut statement| {
                     statement.execute(params![
-                        id.0, counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], counts[7]
+                        id.0, counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], counts[7],
+                        counts[8], counts[9]
                     ])
                 })
                 .map_err(from_sqlite)?;
