@@ -1,4 +1,5 @@
-//! What both sides of the wire share: requests, answers, errors, and the traits [`Client`] and [`WorkerApi`].
+//! What both sides of the wire share: requests, answers, errors, and the traits [`Client`], [`RunClient`] and
+//! [`WorkerApi`].
 //!
 //! The coordinator implements both traits in its own process, the client crate implements them over HTTP: there is one
 //! path, near or far. Types here are what JSON shows; nothing here does I/O.
@@ -12,6 +13,7 @@ mod error;
 mod exchange;
 mod job;
 mod run;
+mod run_client;
 mod submission;
 mod token;
 mod version;
@@ -26,9 +28,11 @@ pub use exchange::{
 };
 pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobState, JobStatus, JobView, SubmittedJob};
 pub use run::{
-    Artifact, Need, NeedResult, RerunScope, RunContext, RunEvent, RunEventKind, RunJobView, RunQuery, RunState,
-    RunSubmission, RunView, StepEvent, StepMark, WorkspaceId, WorkspaceJob, WorkspaceLease,
+    Artifact, ArtifactQuery, ArtifactView, Need, NeedResult, RerunScope, RunContext, RunEvent, RunEventFollow,
+    RunEventKind, RunJobView, RunQuery, RunState, RunSubmission, RunView, StepEvent, StepMark, WorkspaceId,
+    WorkspaceJob, WorkspaceLease,
 };
+pub use run_client::{RunClient, RunEventStream};
 pub use submission::Submission;
 pub use token::{CreateToken, NewToken, Role, TokenView};
 pub use version::{CompatibilityError, Version};

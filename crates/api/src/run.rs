@@ -295,6 +295,40 @@ pub struct RunQuery {
     pub before: Option<RunId>,
 }
 
+/// Which events of a run to read, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunEventFollow {
+    /// Those after this number.
+    pub after: u64,
+    /// Go on until the run is final.
+    pub follow: bool,
+}
+
+/// An artifact, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactView {
+    /// The run that made it.
+    pub run: RunId,
+    /// That run's workflow.
+    pub workflow: String,
+    /// The job that made it, by its name in the run.
+    pub job: String,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// Itself.
+    #[serde(flatten)]
+    pub artifact: Artifact,
+}
+
+/// Which artifacts to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArtifactQuery {
+    /// Only those of this run.
+    pub run: Option<RunId>,
+    /// At most so many; 1000 when absent, 10000 at most.
+    pub limit: Option<u32>,
+}
+
 /// Which jobs of an earlier run to repeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -194,6 +194,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Totals since the start, for metrics.
     fn counters(&self) -> StoreCounters;
+
+    /// Its runs; `None` when it keeps none.
+    fn runs(&self) -> Option<&dyn RunStore> {
+        None
+    }
 }
 
 /// What one coordinator lets the others on its database know.

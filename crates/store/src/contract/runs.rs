@@ -197,8 +197,6 @@ pub struct RunRecord {
     pub jobs: BTreeMap<JobState, u64>,
     /// The number of its last event.
     pub last_event: u64,
-    /// The plan as text.
-    pub plan: Arc<str>,
 }
 
 /// A job of a run as it is kept.
@@ -306,11 +304,21 @@ pub trait RunStore: Send + Sync + 'static {
     /// One run.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
 
+    /// A run's plan as text, as it was given. (Not a part of [`RunRecord`]: it can have many megabytes.)
+    async fn run_plan(&self, id: RunId) -> Result<Option<Arc<str>>, StoreError>;
+
+    /// How many runs are kept in each state; none with 0.
+    async fn run_counts(&self) -> Result<BTreeMap<RunState, u64>, StoreError>;
+
     /// Runs, newest first. `query.limit` is set by the caller.
     async fn runs(&self, query: &RunQuery, tenant: Option<&Tenant>) -> Result<Vec<RunRecord>, StoreError>;
 
     /// Jobs of a run from place `from` on, in the order of their places.
     async fn run_jobs(&self, run: RunId, from: u32, limit: u32) -> Result<Vec<RunJobRecord>, StoreError>;
+
+    /// What the claims of these jobs brought of their runs, as far as they are held by a worker: an answer may have been
+    /// lost on its way there. Others are left out.
+    async fn claimed_runs(&self, jobs: &[JobId]) -> Result<Vec<(JobId, ClaimedRun)>, StoreError>;
 
     /// The run a job belongs to, and its name there.
     async fn run_of(&self, job: JobId) -> Result<Option<(RunId, String)>, StoreError>;
