@@ -8,6 +8,7 @@ mod plan;
 mod provider;
 
 pub use plan::{
-    ArtifactInput, ArtifactOutput, ExecutorChoice, FileContent, FileMode, PlannedJob, RunPlan, SandboxFile, WorkflowJob,
+    ArtifactInput, ArtifactOutput, ExecutorChoice, FileContent, FileMode, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob,
+    RunPlan, SandboxFile, WorkflowJob,
 };
 pub use provider::{Provider, SopsFormat};

@@ -2,8 +2,10 @@
 //! jobs chosen.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -13,6 +15,11 @@ use crate::digest::Digest;
 use crate::job::JobSpec;
 use crate::requirements::ExecutorKind;
 use crate::time::Span;
+
+/// The most jobs of a run.
+pub const MAX_RUN_JOBS: usize = 100_000;
+/// The most needs of all jobs of a run together.
+pub const MAX_RUN_NEEDS: usize = 1_000_000;
 
 /// A run before it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -30,7 +37,38 @@ pub struct RunPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
     /// The jobs; each after those it needs.
+    #[serde(deserialize_with = "bounded")]
     pub jobs: Vec<PlannedJob>,
+}
+
+/// Reads jobs, at most [`MAX_RUN_JOBS`]. The bound holds while reading: a small text can hold very many small jobs, each of
+/// which is large once read.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PlannedJob>, D::Error> {
+    struct Jobs;
+
+    impl<'de> Visitor<'de> for Jobs {
+        type Value = Vec<PlannedJob>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "an array of at most {MAX_RUN_JOBS} jobs")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let (mut jobs, mut needs) = (Vec::new(), 0);
+            while let Some(job) = entries.next_element::<PlannedJob>()? {
+                needs += job.needs.len();
+                if jobs.len() == MAX_RUN_JOBS || needs > MAX_RUN_NEEDS {
+                    return Err(A::Error::custom(format_args!(
+                        "a run has at most {MAX_RUN_JOBS} jobs, and these at most {MAX_RUN_NEEDS} needs together; make several runs of it"
+                    )));
+                }
+                jobs.push(job);
+            }
+            Ok(jobs)
+        }
+    }
+
+    deserializer.deserialize_seq(Jobs)
 }
 
 fn yes() -> bool {
@@ -196,5 +234,24 @@ impl TryFrom<String> for FileMode {
 impl From<FileMode> for String {
     fn from(mode: FileMode) -> Self {
         format!("{:04o}", mode.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_with_too_many_jobs_or_needs_is_refused_while_it_is_read() {
+        let job = |needs: &str| format!(r#"{{"name":"a","needs":[{needs}],"spec":{{"steps":[]}}}}"#);
+        let read = |jobs: Vec<String>| {
+            serde_json::from_str::<RunPlan>(&format!(r#"{{"name":"w","jobs":[{}]}}"#, jobs.join(",")))
+        };
+        assert_eq!(read(vec![job(""); 3]).expect("three jobs").jobs.len(), 3);
+        let error = read(vec![job(""); MAX_RUN_JOBS + 1]).expect_err("too many jobs");
+        assert!(error.to_string().contains("at most 100000 jobs"), "{error}");
+        let needs = vec!["0"; MAX_RUN_NEEDS / 2].join(",");
+        let error = read(vec![job(&needs), job(&needs), job("0")]).expect_err("too many needs");
+        assert!(error.to_string().contains("1000000 needs"), "{error}");
     }
 }
