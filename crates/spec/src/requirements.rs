@@ -157,11 +157,14 @@ impl Requirements {
 }
 
 /// The canonical text of [`Requirements`]; equal texts are equal requirements. `local +limit_memory gpu=a100`.
+///
+/// There is none that this version does not understand: such a text is an error wherever it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "String")]
 pub struct RequirementClass(String);
 
-/// A text that no requirements have; only a damaged database can hold one.
+/// A text that no requirements have in this version. A database that a newer program uses as well may hold one: no
+/// worker of this version can run such jobs.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("`{0}` is not a requirement class")]
 pub struct ClassError(String);
@@ -184,7 +187,7 @@ impl RequirementClass {
     /// The requirements that all jobs of this class have.
     #[must_use]
     pub fn requirements(&self) -> Requirements {
-        parse(&self.0).unwrap_or_default()
+        parse(&self.0).expect("every class was made of requirements")
     }
 }
 
@@ -198,7 +201,23 @@ impl FromStr for RequirementClass {
     type Err = ClassError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map(|requirements| requirements.class()).ok_or_else(|| ClassError(text.to_owned()))
+        let class = parse(text).map(|requirements| requirements.class());
+        // What means the same and is written otherwise is another class to whoever wrote it.
+        class.filter(|class| class.0 == text).ok_or_else(|| ClassError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for RequirementClass {
+    type Error = ClassError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<RequirementClass> for String {
+    fn from(class: RequirementClass) -> Self {
+        class.0
     }
 }
 
@@ -274,6 +293,10 @@ mod tests {
         }
         assert!("moon".parse::<RequirementClass>().is_err());
         assert!("local +fly".parse::<RequirementClass>().is_err());
+        assert!("local b=2 a=1".parse::<RequirementClass>().is_err(), "the same is written in one way only");
+        assert!(serde_json::from_str::<RequirementClass>("\"moon\"").is_err());
+        let class = awkward().class();
+        assert_eq!(serde_json::to_value(&class).expect("JSON"), class.as_str());
     }
 
     #[test]
