@@ -1,6 +1,6 @@
 //! What a command writes, gathered row by row and sent table by table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use executr_api::JobState;
 use executr_spec::Timestamp;
@@ -88,6 +88,7 @@ pub(super) struct Change {
     unblocked: Vec<i64>,
     ended: Vec<JobEnd>,
     attempts: Vec<(i64, AttemptEnd)>,
+    entered: Vec<i32>,
     tally: BTreeMap<(i32, i16), i64>,
 }
 
@@ -139,12 +140,16 @@ impl Change {
         self.attempts.push((seq, end));
     }
 
-    /// A job of this bucket went from one state to another.
+    /// A job of this bucket went from one state to another. A new one keeps its bucket from being retired until that is
+    /// committed.
     pub(super) fn count(&mut self, core: &Core, bucket: i32, from: Option<JobState>, to: Option<JobState>) {
         if from == to {
             return;
         }
-        let group = core.registry.group(bucket);
+        if from.is_none() {
+            self.entered.push(bucket);
+        }
+        let group = core.registry.tally(bucket);
         for (state, by) in [(from, -1), (to, 1)] {
             if let Some(state) = state {
                 *self.tally.entry((group, state_code(state))).or_default() += by;
@@ -235,21 +240,32 @@ impl Change {
             ));
         }
         session.run_all(steps).await?;
-        self.activate(session).await
+        self.activate(core, session).await
     }
 
-    /// Makes sure that claims look into the buckets that have ready jobs now.
-    async fn activate(&self, session: &mut Session) -> Result<(), Fault> {
-        if self.ready.bucket.is_empty() {
+    /// Makes sure that claims look into the buckets that have ready jobs now, and that those with new jobs are in use.
+    async fn activate(&self, core: &Core, session: &mut Session) -> Result<(), Fault> {
+        let mut buckets: Vec<i32> = self.ready.bucket.iter().chain(&self.entered).copied().collect();
+        if buckets.is_empty() {
             return Ok(());
         }
-        let mut buckets = self.ready.bucket.clone();
         buckets.sort_unstable();
         buckets.dedup();
         let rows = session
-            .rows("SELECT id, active FROM executr.bucket WHERE id = ANY($1) ORDER BY id FOR KEY SHARE", &[&buckets])
+            .rows(
+                "SELECT id, active FROM executr.bucket WHERE id = ANY($1) AND NOT retired ORDER BY id FOR KEY SHARE",
+                &[&buckets],
+            )
             .await?;
-        let asleep: Vec<i32> = rows.iter().filter(|row| !row.get::<_, bool>(1)).map(|row| row.get(0)).collect();
+        if rows.len() != buckets.len() {
+            let there: HashSet<i32> = rows.iter().map(|row| row.get(0)).collect();
+            buckets.retain(|id| !there.contains(id));
+            core.registry.forget(&buckets);
+            return Err(Fault::Again(format!("the buckets {buckets:?} were retired in this moment")));
+        }
+        let ready: HashSet<i32> = self.ready.bucket.iter().copied().collect();
+        let asleep = rows.iter().filter(|row| !row.get::<_, bool>(1)).map(|row| row.get(0));
+        let asleep: Vec<i32> = asleep.filter(|id| ready.contains(id)).collect();
         if !asleep.is_empty() {
             session
                 .run(
@@ -257,7 +273,8 @@ impl Change {
                          SELECT id FROM executr.bucket WHERE id = ANY($1) AND NOT active ORDER BY id FOR NO KEY UPDATE)
                      UPDATE executr.bucket b SET active = true, turn = (
                          SELECT max(turn) FROM executr.bucket lane
-                         WHERE lane.queue = b.queue AND lane.priority = b.priority AND lane.tenant = b.tenant)
+                         WHERE lane.queue = b.queue AND lane.priority = b.priority AND lane.tenant = b.tenant
+                               AND NOT lane.retired)
                      FROM asleep WHERE b.id = asleep.id",
                     &[&asleep],
                 )
@@ -389,8 +406,11 @@ impl<'a> EndedColumns<'a> {
 pub(super) fn readied(core: &Core, buckets: impl IntoIterator<Item = i32>) -> Vec<Readied> {
     let mut found: BTreeMap<_, u32> = BTreeMap::new();
     for bucket in buckets {
-        if let Some(bucket) = core.registry.lookup(bucket) {
-            *found.entry((bucket.queue.clone(), bucket.class.clone())).or_default() += 1;
+        // Nobody here waits for a class that only a newer program understands.
+        if let Some(bucket) = core.registry.lookup(bucket)
+            && let Some(class) = &bucket.class
+        {
+            *found.entry((bucket.queue.clone(), class.clone())).or_default() += 1;
         }
     }
     found.into_iter().map(|((queue, class), jobs)| Readied { queue, class, jobs }).collect()

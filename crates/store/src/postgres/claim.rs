@@ -265,7 +265,7 @@ async fn lanes(
          LEFT JOIN LATERAL (SELECT DISTINCT turn, tenant, count(*) OVER () AS found FROM (";
     const TAIL: &str = ") AS near) AS lane ON true
          LEFT JOIN executr.bucket b ON b.queue = $1 AND b.priority = p.priority::smallint AND b.tenant = lane.tenant
-              AND b.active AND ($3::text[] IS NULL OR b.class = ANY($3)) AND b.id <> ALL($4)
+              AND b.active AND NOT b.retired AND ($3::text[] IS NULL OR b.class = ANY($3)) AND b.id <> ALL($4)
          ORDER BY p.priority, lane.turn, lane.tenant";
     const BY_TURN: &str = "SELECT turn, tenant FROM executr.bucket
          WHERE queue = $1 AND priority = p.priority::smallint AND active
@@ -383,7 +383,7 @@ async fn take(
              lane AS MATERIALIZED (
                  SELECT b.id, served.turn FROM served JOIN executr.bucket s ON s.id = served.bucket
                  JOIN executr.bucket b ON b.queue = s.queue AND b.priority = s.priority AND b.tenant = s.tenant
-                      AND (b.active OR b.id = s.id)
+                      AND (b.active OR b.id = s.id) AND NOT b.retired
                  FOR NO KEY UPDATE OF b SKIP LOCKED)
              UPDATE executr.bucket b SET turn = lane.turn FROM lane WHERE b.id = lane.id",
             &served_bucket

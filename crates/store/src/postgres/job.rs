@@ -49,13 +49,15 @@ pub(super) fn spec(text: String) -> Result<SpecJson, Fault> {
 async fn records(core: &Core, session: &mut Session, rows: Vec<Row>) -> Result<Vec<JobRecord>, Fault> {
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
-        records.push(record(core, session, &row).await?);
+        records.extend(record(core, session, &row).await?);
     }
     Ok(records)
 }
 
-async fn record(core: &Core, session: &mut Session, row: &Row) -> Result<JobRecord, Fault> {
+/// A job, unless only a newer program understands it.
+async fn record(core: &Core, session: &mut Session, row: &Row) -> Result<Option<JobRecord>, Fault> {
     let bucket = core.registry.bucket(session, row.get(2)).await?;
+    let Some(class) = bucket.class.clone() else { return Ok(None) };
     let due_at: Option<i64> = row.get(7);
     let running: Option<i32> = row.get(9);
     let ended: Option<i16> = row.get(18);
@@ -79,12 +81,12 @@ async fn record(core: &Core, session: &mut Session, row: &Row) -> Result<JobReco
     let is_live = running.is_some();
     let worker: Option<String> = if is_live { row.get(12) } else { row.get(27) };
     let started_at: Option<i64> = if is_live { row.get(13) } else { row.get(28) };
-    Ok(JobRecord {
+    Ok(Some(JobRecord {
         id: JobId(row.get(1)),
         tenant: bucket.tenant.clone(),
         job_type: name(row.get(3))?,
         queue: bucket.queue.clone(),
-        class: bucket.class.clone(),
+        class,
         priority: bucket.priority,
         state,
         reclaimable: is_live && row.get(15),
@@ -103,7 +105,7 @@ async fn record(core: &Core, session: &mut Session, row: &Row) -> Result<JobReco
         usage: row.get::<_, Option<&str>>(32).map(from_json).transpose()?,
         output_bytes: if is_live { 0 } else { unsigned(row.get::<_, Option<i64>>(29).unwrap_or(0)) },
         spec: spec(row.get(6))?,
-    })
+    }))
 }
 
 /// All attempts of a job, oldest first.

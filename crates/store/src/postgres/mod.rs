@@ -33,6 +33,7 @@ mod output;
 mod permits;
 mod registry;
 mod retention;
+mod retire;
 mod schema;
 mod session;
 mod signals;

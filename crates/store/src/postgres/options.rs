@@ -26,6 +26,8 @@ pub struct PostgresOptions {
     pub connections: usize,
     /// How long a command waits for a database that is away before it gives up; 30 s by default.
     pub patience: Duration,
+    /// How often it is looked for queues, classes, priorities and tenants that are out of use; 60 s by default.
+    pub retire_every: Duration,
     /// Microseconds to add to the database's clock; for tests.
     pub clock_offset: Arc<AtomicI64>,
 }
@@ -37,6 +39,7 @@ impl PostgresOptions {
             url: url.into(),
             connections: 8,
             patience: Duration::from_secs(30),
+            retire_every: Duration::from_secs(60),
             clock_offset: Arc::new(AtomicI64::new(0)),
         }
     }

@@ -174,7 +174,7 @@ async fn record(core: &Core, session: &mut Session, new: &[&NewJob]) -> Result<R
         .iter()
         .map(|job| Bucket {
             queue: job.queue.clone(),
-            class: job.class.clone(),
+            class: Some(job.class.clone()),
             priority: job.priority,
             tenant: job.tenant.clone(),
         })

@@ -1,12 +1,14 @@
-//! What keeps the cost of commands flat: tallies are summed up, and tables whose rows live for moments are vacuumed by
-//! how much was removed from them, not by the minute.
+//! What keeps the cost of commands flat: tallies are summed up, tables whose rows live for moments are vacuumed by how
+//! much was removed from them, not by the minute, and buckets out of use are retired.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use super::core::{Core, Unit};
 use super::fault::Fault;
+use super::retire;
 use super::session::Session;
 
 /// How often it is looked whether there is anything to do.
@@ -23,11 +25,17 @@ pub(super) struct Upkeep {
     tallied: AtomicUsize,
     removed: AtomicUsize,
     deleted_to: AtomicI64,
+    idle: Mutex<HashSet<i32>>,
 }
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { tallied: AtomicUsize::new(0), removed: AtomicUsize::new(0), deleted_to: AtomicI64::new(i64::MIN) }
+        Self {
+            tallied: AtomicUsize::new(0),
+            removed: AtomicUsize::new(0),
+            deleted_to: AtomicI64::new(i64::MIN),
+            idle: Mutex::default(),
+        }
     }
 }
 
@@ -40,6 +48,11 @@ impl Upkeep {
     /// So many rows were removed from `ready` or `lease`.
     pub(super) fn removed(&self, rows: usize) {
         self.removed.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Remembers which tallies count no job that isn't final, and returns those of the last time.
+    pub(super) fn idle(&self, now: HashSet<i32>) -> HashSet<i32> {
+        std::mem::replace(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
     /// Nothing that is final became so before this time, except what [`deleted`](Self::deleted) was told to be unsure of.
@@ -59,8 +72,10 @@ pub(super) fn start(core: &Arc<Core>) {
 }
 
 async fn run(core: Weak<Core>) {
+    let mut retired_at = Instant::now();
     loop {
-        tokio::time::sleep(EVERY).await;
+        let Some(every) = core.upgrade().map(|core| core.options.retire_every.min(EVERY)) else { return };
+        tokio::time::sleep(every).await;
         let Some(core) = core.upgrade() else { return };
         let counter = |counter: &AtomicUsize, most: usize| {
             let due = counter.load(Ordering::Relaxed) >= most;
@@ -80,6 +95,13 @@ async fn run(core: Weak<Core>) {
             && let Err(error) = core.carry_out(&(), clear).await
         {
             tracing::warn!(%error, "a table could not be vacuumed; it is tried again");
+        }
+        let retire: Unit<(), ()> = |core, session, (), _| Box::pin(retire::retire(core, session));
+        if retired_at.elapsed() >= core.options.retire_every {
+            retired_at = Instant::now();
+            if let Err(error) = core.carry_out(&(), retire).await {
+                tracing::warn!(%error, "buckets out of use could not be looked for; it is tried again");
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ CREATE TABLE executr.setting (
     value text NOT NULL
 );
 
--- Jobs of one queue, class, priority and tenant. Rows are never deleted, so every process knows all of them by heart.
+-- Jobs of one queue, class, priority and tenant. Every process knows all of them by heart. They are made and retired
+-- under a lock; the one with the highest id is never deleted, so that ids only grow.
 CREATE TABLE executr.bucket (
     id integer PRIMARY KEY,
     queue text COLLATE "C" NOT NULL,
@@ -21,9 +22,14 @@ CREATE TABLE executr.bucket (
     -- FOR KEY SHARE, whoever sets it to false with FOR UPDATE.
     active boolean NOT NULL DEFAULT false,
     -- When its tenant was last served; the largest of a tenant's buckets counts.
-    turn bigint NOT NULL DEFAULT 0
+    turn bigint NOT NULL DEFAULT 0,
+    -- Under which its jobs are counted: the first of its queue, class and priority.
+    tally integer NOT NULL,
+    -- Fell out of use: it gets no more jobs and goes with the last that it had. Whoever submits a job holds the row
+    -- with FOR KEY SHARE, whoever retires it with FOR UPDATE.
+    retired boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
-CREATE UNIQUE INDEX bucket_name ON executr.bucket (queue, priority, tenant, class);
+CREATE UNIQUE INDEX bucket_name ON executr.bucket (queue, priority, tenant, class) WHERE NOT retired;
 CREATE INDEX bucket_turn ON executr.bucket (queue, priority, turn, tenant) WHERE active;
 CREATE INDEX bucket_class ON executr.bucket (queue, class, priority, turn, tenant) WHERE active;
 CREATE SEQUENCE executr.turn;
@@ -180,7 +186,7 @@ CREATE VIEW executr.all_attempts AS
     FROM executr.ended WHERE lease IS NOT NULL;
 
 -- How many jobs stand in which state: the sum of all rows of a bucket and state. Every command adds rows; now and then
--- they are summed up. The bucket is the first of its queue, class and priority, whatever its tenant.
+-- they are summed up. The bucket is the one in `bucket.tally`, whatever the job's tenant.
 CREATE TABLE executr.tally (
     bucket integer NOT NULL,
     state smallint NOT NULL,

@@ -1,5 +1,7 @@
 //! What only a database server can do to a store: be shared, restart, refuse, be newer.
 
+mod buckets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
