@@ -18,8 +18,9 @@ use crate::http::argv;
 
 /// Jobs in one submission, and the most that a worker takes at a time.
 pub const BATCH: u32 = 1_000;
-const WORKERS: u32 = 2;
-const SUBMITTERS: u32 = 2;
+/// Enough that jobs are on their way while others are being committed, also when a commit takes long.
+const WORKERS: u32 = 16;
+const SUBMITTERS: u32 = 4;
 
 /// No-op jobs a second, submission included, history kept.
 ///
@@ -52,11 +53,12 @@ pub fn no_op_jobs(store: &Arc<dyn Store>, jobs: u32) -> io::Result<f64> {
                 let done = done.clone();
                 tokio::spawn(async move {
                     let mut report = report(number);
+                    let mut finished = vec![];
                     loop {
                         report.sequence += 1;
-                        let orders = coordinator.exchange(report.clone()).await?;
+                        let orders = coordinator.exchange(Report { finished, ..report.clone() }).await?;
                         let taken = orders.verdicts.len();
-                        report.finished = orders.leases.iter().map(|lease| succeeded(lease.fence)).collect();
+                        finished = orders.leases.iter().map(|lease| succeeded(lease.fence)).collect();
                         if done.send(taken).is_err() {
                             return Ok::<(), executr_api::ApiError>(());
                         }

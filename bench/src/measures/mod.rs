@@ -30,10 +30,11 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 9] = [
+pub const ALL: [Measure; 10] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
-    ("no-op", no_op::measure),
+    ("no-op", no_op::embedded),
+    ("no-op-postgres", no_op::postgres),
     ("latency", latency::measure),
     ("cancel", cancel::measure),
     ("claims", claims::measure),
