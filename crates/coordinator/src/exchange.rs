@@ -131,8 +131,10 @@ impl Open<'_> {
         for (fence, answer) in
             finished.into_iter().zip(granted.finish?).chain(returned.into_iter().zip(granted.give_back?))
         {
-            // Whatever came of it, the worker doesn't hold it any more.
-            self.session.ended(&fence);
+            // Whatever came of it, the worker doesn't hold it any more. Of what was taken from it this is known already.
+            if !matches!(&answer, FinishAnswer::Taken(finished) if finished.worker == self.session.id) {
+                self.session.ended(&fence);
+            }
             let verdict = match answer {
                 FinishAnswer::Taken(_) | FinishAnswer::Before(_) => Verdict::Accepted,
                 FinishAnswer::LeaseLost => Verdict::LeaseLost,

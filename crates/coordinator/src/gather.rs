@@ -1,37 +1,45 @@
-//! Natural batching: what arrives while a batch is in the store goes as the next batch. No timers.
+//! Natural batching: what arrives while batches are in the store goes as the next batch. No timers.
+//!
+//! Two batches may fly at a time: while one waits for its commit the next is carried out, and what follows from the one
+//! is done while the other waits. More would only make batches smaller.
 
 use std::collections::VecDeque;
 
 use crate::lock::Lock;
 
-/// Things that wait for the flight before them to land.
+/// So many batches fly at a time.
+const FLIGHTS: usize = 2;
+
+/// Things that wait for a flight before them to land.
 #[derive(Debug)]
 pub(crate) struct Gather<T>(Lock<State<T>>);
 
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
-    flying: bool,
+    flying: usize,
 }
 
-/// Whoever holds it flies batch after batch. Dropped early (by a panic) it lets what waits go, whose askers then see
-/// their answer's sender gone, and the next push starts anew.
+/// Whoever holds it flies batch after batch. Dropped early (by a panic) by the last who flies it lets what waits go, whose
+/// askers then see their answer's sender gone, and the next push starts anew.
 #[derive(Debug)]
 pub(crate) struct Pilot<'a, T>(&'a Gather<T>);
 
 impl<T> Gather<T> {
     pub(crate) fn new() -> Self {
-        Self(Lock::new(State { waiting: VecDeque::new(), flying: false }))
+        Self(Lock::new(State { waiting: VecDeque::new(), flying: 0 }))
     }
 
-    /// Adds one thing. True when nobody flies: then the caller has to start somebody who calls [`board`](Self::board).
+    /// Adds one thing. True when one more may fly: then the caller has to start somebody who calls [`board`](Self::board).
     pub(crate) fn push(&self, thing: T) -> bool {
         let mut state = self.0.hold();
         state.waiting.push_back(thing);
-        !std::mem::replace(&mut state.flying, true)
+        let one_more = state.flying < FLIGHTS;
+        state.flying += usize::from(one_more);
+        one_more
     }
 
-    /// Becomes the one who flies.
+    /// Becomes one who flies.
     pub(crate) fn board(&self) -> Pilot<'_, T> {
         Pilot(self)
     }
@@ -51,7 +59,7 @@ impl<T> Pilot<'_, T> {
             batch.extend(state.waiting.pop_front());
         }
         if batch.is_empty() {
-            state.flying = false;
+            state.flying -= 1;
             return None;
         }
         Some(batch)
@@ -63,8 +71,10 @@ impl<T> Drop for Pilot<'_, T> {
         let mut state = self.0.0.hold();
         // After a regular end somebody else may fly by now.
         if std::thread::panicking() {
-            state.flying = false;
-            state.waiting.clear();
+            state.flying -= 1;
+            if state.flying == 0 {
+                state.waiting.clear();
+            }
         }
     }
 }
@@ -74,16 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_push_starts_a_flight_and_the_rest_gathers() {
+    fn only_the_first_pushes_start_flights_and_the_rest_gathers() {
         let gather = Gather::new();
         assert!(gather.push(1));
-        assert!(!gather.push(2));
-        let mut pilot = gather.board();
-        assert_eq!(pilot.next(10, |_| 1), Some(vec![1, 2]));
+        let mut first = gather.board();
+        assert_eq!(first.next(10, |_| 1), Some(vec![1]));
+        assert!(gather.push(2));
+        let mut second = gather.board();
+        assert_eq!(second.next(10, |_| 1), Some(vec![2]));
         assert!(!gather.push(3));
-        assert_eq!(pilot.next(10, |_| 1), Some(vec![3]));
-        assert_eq!(pilot.next(10, |_| 1), None);
-        assert!(gather.push(4));
+        assert!(!gather.push(4));
+        assert_eq!(first.next(10, |_| 1), Some(vec![3, 4]));
+        assert_eq!(second.next(10, |_| 1), None);
+        assert!(gather.push(5), "there is room for one more");
+        assert_eq!(first.next(10, |_| 1), Some(vec![5]));
     }
 
     #[test]
@@ -101,7 +115,7 @@ mod tests {
     #[test]
     fn a_flight_that_panics_does_not_ground_the_next() {
         let gather = Gather::new();
-        gather.push(1);
+        assert!(gather.push(1));
         let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _pilot = gather.board();
             panic!("on purpose");

@@ -50,7 +50,10 @@ fn remember<K: std::hash::Hash + Eq, T>(answers: &mut HashMap<K, (Instant, T)>, 
 impl TokenCache {
     /// The job's lease is over: its token opens nothing from now on.
     pub(crate) fn forget_job(&self, job: JobId) {
-        self.0.hold().jobs.remove(&job);
+        let mut state = self.0.hold();
+        if !state.jobs.is_empty() {
+            state.jobs.remove(&job);
+        }
     }
 
     fn clear(&self) {
