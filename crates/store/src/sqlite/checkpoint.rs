@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+use super::connection;
 use super::error::from_sqlite;
 use crate::StoreError;
 
@@ -42,10 +43,7 @@ impl Checkpointer {
                 Ok(())
             }))
             .map_err(from_sqlite)?;
-        let connection = Connection::open(database).map_err(from_sqlite)?;
-        connection
-            .execute_batch("PRAGMA cache_size = -256; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")
-            .map_err(from_sqlite)?;
+        let connection = connection::for_checkpoints(database)?;
         let (long, receiver) = sync_channel(1);
         let moved = Arc::new(AtomicBool::new(false));
         let tell = moved.clone();

@@ -14,7 +14,7 @@ use super::row::{backoff, get, job_id, micros, to_json};
 use super::writer::Writer;
 use crate::{Claim, ClaimAnswer, Claimed, StoreError};
 
-impl Writer {
+impl Writer<'_> {
     /// Hands out jobs to each claim's worker.
     pub(super) fn claim(&mut self, claims: &[Claim]) -> Result<Vec<ClaimAnswer>, StoreError> {
         claims.iter().map(|claim| self.claim_one(claim)).collect()
@@ -28,7 +28,7 @@ impl Writer {
             let classes = self.index.classes_for(queue, &claim.offers, &offers);
             for priority in Priority::ALL {
                 while (answer.leases.len() as u64) < u64::from(claim.limit) {
-                    let Some((bucket, seq)) = self.index.next(queue, priority, &classes, &self.connection)? else {
+                    let Some((bucket, seq)) = self.index.next(queue, priority, &classes, self.connection)? else {
                         break;
                     };
                     self.hand_out(bucket, seq, claim, &worker, ip.as_ref(), &mut answer)?;
@@ -49,14 +49,11 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let now = self.now();
         let (mut live, created_at, spec) = {
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "SELECT j.id, j.attempt, j.failures, j.lost_leases, j.max_retries, j.concurrency_key IS NOT NULL,
+            let mut statement = self.statements.get(
+                "SELECT j.id, j.attempt, j.failures, j.lost_leases, j.max_retries, j.concurrency_key IS NOT NULL,
                             s.backoff_kind, s.backoff_min, s.backoff_max, j.created_at, s.spec
                      FROM job j JOIN spec s USING (seq) WHERE j.seq = ?1",
-                )
-                .map_err(super::error::from_sqlite)?;
+            )?;
             let mut rows = statement.query([seq]).map_err(super::error::from_sqlite)?;
             let row = rows.next().map_err(super::error::from_sqlite)?;
             let row = row.ok_or_else(|| damaged(format_args!("no job {seq}")))?;

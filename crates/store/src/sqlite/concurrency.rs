@@ -10,7 +10,7 @@ use super::row::state_code;
 use super::writer::Writer;
 use crate::StoreError;
 
-impl Writer {
+impl Writer<'_> {
     fn held_permits(&self, tenant: &Tenant, key: &str) -> Result<u32, StoreError> {
         let held = self.find(
             "SELECT held FROM permit WHERE tenant = ?1 AND key = ?2",

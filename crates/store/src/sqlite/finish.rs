@@ -26,7 +26,7 @@ struct Onward<'a> {
     message: Message<'a>,
 }
 
-impl Writer {
+impl Writer<'_> {
     /// Takes results.
     pub(super) fn finish(&mut self, results: &[Finish]) -> Result<Vec<FinishAnswer>, StoreError> {
         results.iter().map(|finish| self.finish_one(&finish.result)).collect()

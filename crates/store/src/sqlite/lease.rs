@@ -170,7 +170,7 @@ pub(super) struct Ending<'a> {
     pub(super) result: Option<&'a executr_api::AttemptResult>,
 }
 
-impl Writer {
+impl Writer<'_> {
     /// Prolongs leases.
     pub(super) fn renew(&mut self, renewals: &[Renewal]) -> Result<Vec<RenewAnswer>, StoreError> {
         let now = self.now();
@@ -232,8 +232,7 @@ impl Writer {
                 sealed.inline.as_deref(),
             ],
         )?;
-        let (logs, fence) = (self.logs.clone(), live.fence);
-        self.after_commit(move || logs.forget(&fence));
+        self.forget_log(live.fence);
         Ok((live, sealed.end))
     }
 

@@ -202,7 +202,7 @@ pub(super) fn ended_output(
     .map(|mut found| found.pop())
 }
 
-impl Writer {
+impl Writer<'_> {
     /// The live leases of a worker.
     pub(super) fn leases_of(&self, worker: &WorkerId) -> Result<Vec<LeaseRecord>, StoreError> {
         self.leases.of_worker(worker).map(|live| self.lease_record(live)).collect()

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::error::from_sqlite;
+use super::connection;
 use crate::StoreError;
 
 /// So many reads go on at a time.
@@ -40,7 +40,7 @@ impl Readers {
             let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => open(&pool.path)?,
+                None => connection::for_reading(&pool.path)?,
             };
             let result = read(&connection);
             pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
@@ -48,13 +48,6 @@ impl Readers {
         })
         .await
     }
-}
-
-fn open(path: &PathBuf) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(from_sqlite)?;
-    connection.execute_batch("PRAGMA cache_size = -1024; PRAGMA query_only = 1").map_err(from_sqlite)?;
-    Ok(connection)
 }
 
 /// Runs something that waits for files.

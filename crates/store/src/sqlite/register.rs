@@ -9,7 +9,7 @@ use super::row::{digest, get, integer, json, parsed, time, to_json, unsigned};
 use super::writer::Writer;
 use crate::{StoreError, TokenRecord, WorkerRecord};
 
-impl Writer {
+impl Writer<'_> {
     /// Records workers.
     pub(super) fn put_workers(&mut self, workers: &[WorkerRecord]) -> Result<(), StoreError> {
         for worker in workers {

@@ -9,7 +9,7 @@ use super::row::{attempt_keys, attempt_number, integer, job_id, state};
 use super::writer::Writer;
 use crate::StoreError;
 
-impl Writer {
+impl Writer<'_> {
     /// Deletes up to `limit` final jobs, oldest first.
     pub(super) fn delete_final(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         self.forget_workers(before)?;

@@ -1,6 +1,5 @@
 //! The store: each command handed to the writer, the readers or the files.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,13 +16,13 @@ use uuid::Uuid;
 
 use super::blobs::Blobs;
 use super::checkpoint::Checkpointer;
-use super::error::{from_file, from_sqlite};
+use super::error::from_file;
 use super::lock::DirectoryLock;
 use super::options::SqliteOptions;
 use super::output::{Logs, read_inline};
 use super::readers::{Readers, blocking};
-use super::writer::{Kind, Writer, WriterHandle};
-use super::{query, register, schema};
+use super::writer::{Kind, Writer, WriterHandle, WriterParts};
+use super::{connection, query, register, schema};
 use crate::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Clock, Finish, FinishAnswer, JobRecord,
     LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, Signal, Store, StoreCounters, StoreError,
@@ -71,14 +70,19 @@ impl SqliteStore {
         std::fs::create_dir_all(directory).map_err(from_file(directory))?;
         let lock = DirectoryLock::take(directory)?;
         let database = directory.join("queue.db");
-        let mut connection = connect(&database)?;
+        let mut connection = connection::for_writing(&database)?;
         schema::migrate(&mut connection, options.clock.now())?;
         let checkpointer = Checkpointer::start(&database, &mut connection)?;
         let logs = Arc::new(Logs::new(directory.join("output"))?);
         let blobs = Arc::new(Blobs::new(directory)?);
-        let writer = Writer::new(connection, checkpointer, logs.clone(), options.clock.clone(), options.sync_delay)?;
+        let parts = WriterParts {
+            logs: logs.clone(),
+            checkpointer,
+            clock: options.clock.clone(),
+            sync_delay: options.sync_delay,
+        };
         Ok(Self {
-            writer: WriterHandle::start(writer)?,
+            writer: WriterHandle::start(connection, parts)?,
             readers: Readers::new(database),
             logs,
             blobs,
@@ -104,7 +108,7 @@ impl SqliteStore {
     async fn write<T: Send + 'static>(
         &self,
         kind: Kind,
-        command: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+        command: impl FnOnce(&mut Writer<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.counted(self.writer.call(kind, command)).await
     }
@@ -115,25 +119,6 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         self.counted(self.readers.read(read)).await
     }
-}
-
-/// Opens the writer's connection.
-fn connect(database: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open(database).map_err(from_sqlite)?;
-    connection
-        .execute_batch(
-            "PRAGMA page_size = 4096;
-             PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             PRAGMA wal_autocheckpoint = 0;
-             PRAGMA cache_size = -16384;
-             PRAGMA temp_store = MEMORY;
-             PRAGMA busy_timeout = 5000;
-             PRAGMA journal_size_limit = 67108864;",
-        )
-        .map_err(from_sqlite)?;
-    connection.set_prepared_statement_cache_capacity(256);
-    Ok(connection)
 }
 
 #[async_trait]

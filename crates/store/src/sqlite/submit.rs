@@ -12,7 +12,7 @@ use super::row::{backoff_code, job_id, state, state_code};
 use super::writer::Writer;
 use crate::{NewJob, StoreError, SubmitAnswer, Submitted};
 
-impl Writer {
+impl Writer<'_> {
     /// Records jobs, all or none.
     pub(super) fn submit(&mut self, jobs: &[NewJob]) -> Result<SubmitAnswer, StoreError> {
         let now = self.now();
@@ -106,7 +106,7 @@ impl Writer {
             priority: new.priority,
             tenant: new.tenant.clone(),
         };
-        let id = self.index.bucket(&key, &self.connection)?;
+        let id = self.index.bucket(&key, self.connection)?;
         *last = Some((key, id));
         Ok(id)
     }

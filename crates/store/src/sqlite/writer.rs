@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use executr_api::failpoint;
+use executr_api::{Fence, failpoint};
 use executr_spec::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use super::error::from_sqlite;
 use super::index::Index;
 use super::lease::Leases;
 use super::output::Logs;
+use super::statements::Statements;
 use crate::{Clock, StoreError};
 
 /// The most commands that one commit takes: bounds how long the first of them waits.
@@ -63,12 +64,21 @@ type Deliver = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 struct Request {
     kind: Kind,
-    run: Box<dyn FnOnce(&mut Writer) -> Deliver + Send>,
+    run: Box<dyn FnOnce(&mut Writer<'_>) -> Deliver + Send>,
+}
+
+/// What a writer works with besides its connection.
+pub(super) struct WriterParts {
+    pub(super) logs: Arc<Logs>,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) sync_delay: Duration,
 }
 
 /// What commands act on.
-pub(super) struct Writer {
-    pub(super) connection: Connection,
+pub(super) struct Writer<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) statements: Statements<'c>,
     pub(super) index: Index,
     pub(super) leases: Leases,
     pub(super) logs: Arc<Logs>,
@@ -77,20 +87,17 @@ pub(super) struct Writer {
     clock: Arc<dyn Clock>,
     now: Timestamp,
     sync_delay: Duration,
-    after_commit: Vec<Box<dyn FnOnce() + Send>>,
+    /// Attempts whose ends are recorded and not committed yet.
+    ended: Vec<Fence>,
 }
 
-impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        checkpointer: Checkpointer,
-        logs: Arc<Logs>,
-        clock: Arc<dyn Clock>,
-        sync_delay: Duration,
-    ) -> Result<Self, StoreError> {
+impl<'c> Writer<'c> {
+    fn new(connection: &'c Connection, parts: WriterParts) -> Result<Self, StoreError> {
+        let WriterParts { logs, checkpointer, clock, sync_delay } = parts;
         let now = clock.now();
         let mut writer = Self {
             connection,
+            statements: Statements::new(connection),
             index: Index::default(),
             leases: Leases::default(),
             logs,
@@ -99,7 +106,7 @@ impl Writer {
             clock,
             now,
             sync_delay,
-            after_commit: Vec::new(),
+            ended: Vec::new(),
         };
         writer.load()?;
         Ok(writer)
@@ -107,8 +114,8 @@ impl Writer {
 
     /// Brings what is in memory to what the database holds.
     fn load(&mut self) -> Result<(), StoreError> {
-        self.index = Index::load(&self.connection)?;
-        self.leases = Leases::load(&self.connection)?;
+        self.index = Index::load(self.connection)?;
+        self.leases = Leases::load(self.connection)?;
         self.logs.keep_only(self.leases.fences());
         self.last_seq = self
             .connection
@@ -122,24 +129,24 @@ impl Writer {
         self.now
     }
 
-    /// Lets `effect` happen if and after the command is committed, before it is answered.
-    pub(super) fn after_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
-        self.after_commit.push(Box::new(effect));
+    /// The attempt has ended: its log is forgotten if and after that is committed.
+    pub(super) fn forget_log(&mut self, fence: Fence) {
+        self.ended.push(fence);
     }
 
-    /// Runs one statement that returns nothing, from the statement cache.
-    pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
-        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters)).map_err(from_sqlite)
+    /// Runs one statement that returns nothing.
+    pub(super) fn execute(&self, sql: &'static str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.statements.get(sql)?.execute(parameters).map_err(from_sqlite)
     }
 
     /// Reads at most one row.
     pub(super) fn find<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         parameters: impl rusqlite::Params,
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(from_sqlite)?;
+        let mut statement = self.statements.get(sql)?;
         let mut rows = statement.query(parameters).map_err(from_sqlite)?;
         rows.next().and_then(|row| row.map(read).transpose()).map_err(from_sqlite)
     }
@@ -151,15 +158,15 @@ impl Writer {
     /// Runs one command in a savepoint. After an error the database and memory are as before.
     fn run<T>(&mut self, command: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.now = self.now.max(self.clock.now());
-        let effects = self.after_commit.len();
+        let ended = self.ended.len();
         self.statement("SAVEPOINT command")?;
         let result = command(self).and_then(|answer| {
-            self.index.flush(&self.connection)?;
+            self.index.flush(self.connection)?;
             self.statement("RELEASE command")?;
             Ok(answer)
         });
         if result.is_err() {
-            self.after_commit.truncate(effects);
+            self.ended.truncate(ended);
             // When SQLite itself gave up the whole transaction there is no savepoint left; the commit will tell.
             if !self.connection.is_autocommit() {
                 self.statement("ROLLBACK TO command")?;
@@ -195,13 +202,12 @@ impl Writer {
                 if wrote && !self.sync_delay.is_zero() {
                     std::thread::sleep(self.sync_delay);
                 }
-                for effect in self.after_commit.drain(..) {
-                    effect();
-                }
+                self.logs.forget(&self.ended);
+                self.ended.clear();
             }
             Err(error) => {
                 tracing::error!(%error, "a transaction could not be committed");
-                self.after_commit.clear();
+                self.ended.clear();
                 if !self.connection.is_autocommit() {
                     // Nothing more can be done about an error here: the next BEGIN tells.
                     let _ = self.statement("ROLLBACK");
@@ -221,7 +227,7 @@ impl Writer {
             });
         }
         if wrote {
-            self.checkpointer.committed(&self.connection);
+            self.checkpointer.committed(self.connection);
         }
     }
 
@@ -239,18 +245,24 @@ pub(super) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Starts the thread. `open` makes its writer there.
-    pub(super) fn start(writer: Writer) -> Result<Self, StoreError> {
+    /// Starts the thread; returns when it has read what is in the database.
+    pub(super) fn start(connection: Connection, parts: WriterParts) -> Result<Self, StoreError> {
         let (requests, receiver) = channel::<Request>();
+        let (ready, is_ready) = channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                let mut writer = writer;
+                let mut writer = match Writer::new(&connection, parts) {
+                    Ok(writer) => writer,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                drop(ready.send(Ok(())));
                 while let Ok(request) = receiver.recv() {
                     writer.run_group(request, &receiver);
                 }
             })
             .map_err(|error| StoreError::Unavailable(format!("the writer's thread could not be started: {error}")))?;
+        is_ready.recv().map_err(|_| stopped())??;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -258,10 +270,10 @@ impl WriterHandle {
     pub(super) async fn call<T: Send + 'static>(
         &self,
         kind: Kind,
-        command: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+        command: impl FnOnce(&mut Writer<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, answer) = oneshot::channel();
-        let run = Box::new(move |writer: &mut Writer| {
+        let run = Box::new(move |writer: &mut Writer<'_>| {
             let result = writer.run(command);
             let deliver: Deliver = Box::new(move |committed| {
                 // Whoever asked may have gone.

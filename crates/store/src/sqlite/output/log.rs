@@ -1,13 +1,12 @@
 //! The output of one running attempt.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use executr_api::output::{OutputChunk, RecordWriter, Records};
 
 use super::segment::{Map, Segment};
-use super::{INLINE, Sealed};
+use super::{INLINE, Sealed, SegmentPlace};
 use crate::{AppendAnswer, OutputSlice, StoreError};
 
 /// Much output is synced every so many bytes, so that little is left for the end.
@@ -17,7 +16,7 @@ const SYNC_STRIDE: u64 = 64 << 20;
 /// when it is little.
 #[derive(Debug)]
 pub(super) struct Log {
-    path: PathBuf,
+    place: SegmentPlace,
     state: Mutex<State>,
 }
 
@@ -42,12 +41,12 @@ enum Place {
 }
 
 impl Log {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default() }
+    pub(super) fn new(place: SegmentPlace) -> Self {
+        Self { place, state: Mutex::default() }
     }
 
-    pub(super) fn of_earlier_process(path: PathBuf) -> Self {
-        Self { path, state: Mutex::new(State { place: Place::Unknown, ..State::default() }) }
+    pub(super) fn of_earlier_process(place: SegmentPlace) -> Self {
+        Self { place, state: Mutex::new(State { place: Place::Unknown, ..State::default() }) }
     }
 
     /// The state, with the file opened and mended if an earlier process left one.
@@ -55,7 +54,7 @@ impl Log {
         // Each change of the state is the last thing its function does.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(state.place, Place::Unknown) {
-            match Segment::open(&self.path)? {
+            match Segment::open(&self.place.path())? {
                 None => state.place = Place::Nowhere,
                 Some(segment) => {
                     state.map = segment.recover()?;
@@ -133,8 +132,9 @@ impl Log {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.inlined && matches!(state.place, Place::File(_)) {
             // At worst a small file stays that nobody reads.
-            if let Err(error) = std::fs::remove_file(&self.path) {
-                tracing::warn!(path = %self.path.display(), %error, "a segment file could not be deleted");
+            let path = self.place.path();
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a segment file could not be deleted");
             }
         }
     }
@@ -161,7 +161,7 @@ impl State {
         if matches!(self.place, Place::File(_)) {
             return Ok(());
         }
-        let segment = Segment::create(&log.path)?;
+        let segment = Segment::create(&log.place.path())?;
         if let Place::Memory(bytes) = &self.place {
             segment.append(&mut Map::default(), &Records::trusted(Bytes::copy_from_slice(bytes)))?;
         }

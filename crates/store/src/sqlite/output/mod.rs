@@ -8,6 +8,7 @@
 mod log;
 mod segment;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,10 +37,26 @@ pub(super) struct Sealed {
     pub(super) inline: Option<Bytes>,
 }
 
+/// Where the segment of an attempt is, or would be: most attempts have none, so its name is only made when it is needed.
+#[derive(Debug)]
+struct SegmentPlace {
+    directory: Arc<Path>,
+    job: JobId,
+    attempt: u32,
+}
+
+impl SegmentPlace {
+    /// `xx/<job>-<attempt>`; the directory is named by the last byte of the id, which is random.
+    fn path(&self) -> PathBuf {
+        let byte = self.job.0.as_bytes()[15];
+        self.directory.join(format!("{byte:02x}/{}-{}", self.job, self.attempt))
+    }
+}
+
 /// The logs of all live leases, and the segments of ended attempts.
 #[derive(Debug)]
 pub(super) struct Logs {
-    directory: PathBuf,
+    directory: Arc<Path>,
     live: Mutex<HashMap<JobId, (Fence, Arc<Log>)>>,
     maps: Mutex<HashMap<PathBuf, Map>>,
 }
@@ -52,13 +69,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Logs {
     pub(super) fn new(directory: PathBuf) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&directory).map_err(from_file(&directory))?;
-        Ok(Self { directory, live: Mutex::default(), maps: Mutex::default() })
+        Ok(Self { directory: directory.into(), live: Mutex::default(), maps: Mutex::default() })
     }
 
-    /// `xx/<job>-<attempt>`; the directory is named by the last byte of the id, which is random.
-    fn path(&self, job: JobId, attempt: u32) -> PathBuf {
-        let byte = job.0.as_bytes()[15];
-        self.directory.join(format!("{byte:02x}")).join(format!("{job}-{attempt}"))
+    fn place(&self, job: JobId, attempt: u32) -> SegmentPlace {
+        SegmentPlace { directory: self.directory.clone(), job, attempt }
     }
 
     fn log(&self, fence: &Fence) -> Option<Arc<Log>> {
@@ -67,7 +82,7 @@ impl Logs {
 
     /// A new attempt begins.
     pub(super) fn begin(&self, fence: Fence) {
-        let log = Log::new(self.path(fence.job, fence.attempt));
+        let log = Log::new(self.place(fence.job, fence.attempt));
         lock(&self.live).insert(fence.job, (fence, Arc::new(log)));
     }
 
@@ -79,7 +94,7 @@ impl Logs {
         for fence in fences {
             let (_, log) = live
                 .entry(fence.job)
-                .or_insert_with(|| (fence, Arc::new(Log::of_earlier_process(self.path(fence.job, fence.attempt)))));
+                .or_insert_with(|| (fence, Arc::new(Log::of_earlier_process(self.place(fence.job, fence.attempt)))));
             log.unseal();
         }
     }
@@ -89,12 +104,18 @@ impl Logs {
         self.log(fence).map_or_else(|| Ok(Sealed::default()), |log| log.seal())
     }
 
-    /// The end of the attempt is on disk.
-    pub(super) fn forget(&self, fence: &Fence) {
+    /// The ends of these attempts are on disk.
+    pub(super) fn forget(&self, fences: &[Fence]) {
+        if fences.is_empty() {
+            return;
+        }
         let mut live = lock(&self.live);
-        if let Some((_, log)) = live.get(&fence.job).filter(|(held, _)| held == fence) {
-            log.drop_inlined();
-            live.remove(&fence.job);
+        for fence in fences {
+            if let Entry::Occupied(held) = live.entry(fence.job)
+                && held.get().0 == *fence
+            {
+                held.remove().1.drop_inlined();
+            }
         }
     }
 
@@ -136,7 +157,7 @@ impl Logs {
         offset: u64,
         max_bytes: usize,
     ) -> Result<OutputSlice, StoreError> {
-        let path = self.path(job, attempt);
+        let path = self.place(job, attempt).path();
         let records = match Segment::open(&path)? {
             None => Records::default(),
             Some(segment) => {
@@ -168,7 +189,7 @@ impl Logs {
 
     /// Deletes the segment of an ended attempt, if there is one.
     pub(super) fn delete(&self, job: JobId, attempt: u32) -> Result<(), StoreError> {
-        let path = self.path(job, attempt);
+        let path = self.place(job, attempt).path();
         lock(&self.maps).remove(&path);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_file(&path)(error)),
