@@ -142,6 +142,19 @@ pub trait Client: Send + Sync {
     /// Only when the server can't answer.
     async fn has_blob(&self, digest: Digest) -> Result<bool, ApiError>;
 
+    /// Those of these blobs that the server lacks, in the order they were asked about; asking keeps the others for another
+    /// day.
+    ///
+    /// # Errors
+    /// `BadRequest` for more than [`MAX_ASKED_BLOBS`](crate::MAX_ASKED_BLOBS).
+    async fn missing_blobs(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError>;
+
+    /// Reads a blob from `offset` on.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn read_blob(&self, digest: Digest, offset: u64) -> Result<ByteStream, ApiError>;
+
     /// Stores a blob. `bytes` must hash to `digest`.
     ///
     /// # Errors

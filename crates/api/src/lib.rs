@@ -19,7 +19,7 @@ mod token;
 mod version;
 mod worker;
 
-pub use blobs::ByteStream;
+pub use blobs::{BlobList, ByteStream, MAX_ASKED_BLOBS};
 pub use client::{CancelWait, Client, JobQuery, OutputEvent, OutputFollow, OutputStream};
 pub use error::{ApiError, ErrorCode};
 pub use exchange::{

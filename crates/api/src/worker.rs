@@ -33,6 +33,19 @@ pub trait WorkerApi: Send + Sync {
     /// # Errors
     /// `NotFound`.
     async fn blob(&self, digest: Digest, offset: u64, token: &str) -> Result<ByteStream, ApiError>;
+
+    /// Those of these blobs that the server lacks, in the order they were asked about; asking keeps the others for another
+    /// day.
+    ///
+    /// # Errors
+    /// `LeaseLost`; `BadRequest` for more than [`MAX_ASKED_BLOBS`](crate::MAX_ASKED_BLOBS).
+    async fn missing_blobs(&self, fence: &Fence, token: &str, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError>;
+
+    /// Stores a blob that the attempt made. `bytes` must hash to `digest`.
+    ///
+    /// # Errors
+    /// `LeaseLost`, also when the lease is lost before the last byte; `BadRequest` when the bytes are others, `TooLarge`.
+    async fn put_blob(&self, fence: &Fence, token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError>;
 }
 
 /// A worker as `GET /admin/executors` shows it.

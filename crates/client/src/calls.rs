@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use executr_api::{
-    ApiError, BulkCancelAnswer, ByteStream, CancelWait, Client, CreateToken, ErrorCode, JobQuery, JobView, NewToken,
-    OutputFollow, OutputStream, StatsView, Submission, SubmittedJob, TokenView, WorkerView,
+    ApiError, BlobList, BulkCancelAnswer, ByteStream, CancelWait, Client, CreateToken, ErrorCode, JobQuery, JobView,
+    NewToken, OutputFollow, OutputStream, StatsView, Submission, SubmittedJob, TokenView, WorkerView,
 };
 use executr_spec::{Digest, JobId, TokenId};
-use futures_util::StreamExt;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Body, Method, StatusCode};
-use tokio::sync::oneshot;
+use reqwest::Method;
 use tokio::time::Instant;
 
 use crate::http::{HttpClient, Repeat, with_json};
@@ -133,32 +130,18 @@ impl Client for HttpClient {
         }
     }
 
+    async fn missing_blobs(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        let request = with_json(self.request(Method::POST, "/blobs/missing"), &BlobList { digests })?;
+        let missing: BlobList = self.json(self.send(request, Repeat::Harmless).await?).await?;
+        Ok(missing.digests)
+    }
+
+    async fn read_blob(&self, digest: Digest, offset: u64) -> Result<ByteStream, ApiError> {
+        self.download(self.request(Method::GET, &format!("/blobs/{digest}")), offset).await
+    }
+
     async fn put_blob(&self, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
-        // An error of the source must come back as it is, not as what the transport makes of it.
-        let (report, mut reported) = oneshot::channel();
-        let mut report = Some(report);
-        let body = bytes.map(move |part| {
-            part.inspect_err(|error| {
-                if let Some(report) = report.take() {
-                    // Nobody listens when the call was given up.
-                    let _ = report.send(error.clone());
-                }
-            })
-        });
-        let request = self
-            .request(Method::PUT, &format!("/blobs/{digest}"))
-            .header(CONTENT_TYPE, "application/octet-stream")
-            // As long as it takes: the server ends uploads that stand still.
-            .timeout(Duration::from_secs(24 * 3_600))
-            .body(Body::wrap_stream(body));
-        let sent = self.send(request, Repeat::No).await;
-        match (sent, reported.try_recv()) {
-            (_, Ok(error)) | (Err(error), Err(_)) => Err(error),
-            (Ok(response), Err(_)) => {
-                debug_assert!(response.status() == StatusCode::CREATED || response.status() == StatusCode::NO_CONTENT);
-                Ok(())
-            }
-        }
+        self.upload(self.request(Method::PUT, &format!("/blobs/{digest}")), bytes).await
     }
 
     async fn create_token(&self, token: CreateToken) -> Result<NewToken, ApiError> {

@@ -33,6 +33,7 @@ mod retry;
 mod server_url;
 mod sse;
 mod tls;
+mod transfer;
 mod worker_calls;
 
 pub use http::HttpClient;

@@ -4,18 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use executr_api::output::OutputChunk;
-use executr_api::{ApiError, ByteStream, Fence, Orders, Report, WorkerApi};
+use executr_api::{ApiError, BlobList, ByteStream, Fence, Orders, Report, WorkerApi};
 use executr_spec::Digest;
-use futures_util::{StreamExt, stream};
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, RANGE};
+use reqwest::header::CONTENT_TYPE;
 
 use crate::http::{HttpClient, Repeat, with_json};
 
 /// How long after the end of its wait an exchange is given up.
 const EXCHANGE_MARGIN: Duration = Duration::from_secs(10);
-/// How long a download may stand still.
-const BLOB_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(serde::Deserialize)]
 struct Appended {
@@ -50,22 +47,26 @@ impl WorkerApi for HttpClient {
     async fn blob(&self, digest: Digest, offset: u64, token: &str) -> Result<ByteStream, ApiError> {
         let path = format!("/blobs/{digest}");
         // The client's own token opens all blobs; the job's is for a client that has none.
-        let mut request = match &self.inner.options.token {
+        let request = match &self.inner.options.token {
             Some(_) => self.request(Method::GET, &path),
             None => self.request_as(token, Method::GET, &path)?,
-        }
-        .timeout(BLOB_TIMEOUT);
-        if offset > 0 {
-            request = request.header(RANGE, format!("bytes={offset}-"));
-        }
-        let response = match self.send(request, Repeat::Harmless).await {
-            // Exactly all of it is here already.
-            Err(error) if offset > 0 && error.context.get("size") == Some(&offset.to_string()) => {
-                return Ok(stream::empty().boxed());
-            }
-            other => other?,
         };
-        let client = self.clone();
-        Ok(response.bytes_stream().map(move |part| part.map_err(|error| client.translate(&error))).boxed())
+        self.download(request, offset).await
     }
+
+    async fn missing_blobs(&self, fence: &Fence, token: &str, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        let request = self.request_as(token, Method::POST, "/worker/blobs/missing")?.query(&under(fence));
+        let request = with_json(request, &BlobList { digests })?;
+        let missing: BlobList = self.json(self.send(request, Repeat::Harmless).await?).await?;
+        Ok(missing.digests)
+    }
+
+    async fn put_blob(&self, fence: &Fence, token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
+        let request = self.request_as(token, Method::PUT, &format!("/worker/blobs/{digest}"))?.query(&under(fence));
+        self.upload(request, bytes).await
+    }
+}
+
+fn under(fence: &Fence) -> [(&'static str, String); 3] {
+    [("job", fence.job.to_string()), ("attempt", fence.attempt.to_string()), ("lease", fence.lease.to_string())]
 }

@@ -3,19 +3,25 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use executr_api::{ApiError, ByteStream, ErrorCode};
+use executr_api::{ApiError, ByteStream, ErrorCode, Fence, MAX_ASKED_BLOBS};
 use executr_spec::{Digest, Hasher};
 use executr_store::{BLOB_CHUNK, Store};
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::ready;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use crate::core::Core;
 use crate::refusal;
 
+/// So many blobs are asked about at a time; a store makes one transaction of what is asked meanwhile.
+const ASKED_TOGETHER: usize = 256;
+
 /// An upload that is forgotten unless it is finished.
 struct Upload {
     id: Uuid,
     store: Arc<dyn Store>,
+    /// How many bytes there are, all verified.
+    size: u64,
     finished: bool,
 }
 
@@ -41,13 +47,64 @@ impl Core {
         self.store.touch_blob(digest).await.map_err(refusal::store)
     }
 
-    /// Stores a blob, holding no more of it than one chunk.
-    pub(crate) async fn put_blob(&self, digest: Digest, mut bytes: ByteStream) -> Result<(), ApiError> {
-        if self.blob_size(digest).await?.is_some() {
+    /// Those of the blobs that are not there, in order.
+    pub(crate) async fn missing_blobs(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        if digests.len() > MAX_ASKED_BLOBS {
+            let text = format!("at most {MAX_ASKED_BLOBS} blobs can be asked about at once; ask several times");
+            return Err(refusal::bad(text).with("field", "digests"));
+        }
+        stream::iter(digests)
+            .map(|digest| async move { Ok((digest, self.blob_size(digest).await?)) })
+            .buffered(ASKED_TOGETHER)
+            .try_filter_map(|(digest, size)| ready(Ok(size.is_none().then_some(digest))))
+            .try_collect()
+            .await
+    }
+
+    /// Stores a blob.
+    pub(crate) async fn put_blob(&self, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
+        match self.receive(digest, bytes).await? {
+            Some(upload) => self.finish(upload, digest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stores a blob that an attempt made, if it still has its lease when all of it is here.
+    pub(crate) async fn put_attempt_blob(
+        &self,
+        fence: &Fence,
+        digest: Digest,
+        bytes: ByteStream,
+    ) -> Result<(), ApiError> {
+        self.must_hold(fence).await?;
+        let Some(upload) = self.receive(digest, bytes).await? else { return Ok(()) };
+        self.must_hold(fence).await?;
+        self.finish(upload, digest).await
+    }
+
+    /// Refuses unless the lease is live.
+    pub(crate) async fn must_hold(&self, fence: &Fence) -> Result<(), ApiError> {
+        let lease = self.store.lease_of(fence.job).await.map_err(refusal::store)?;
+        if lease.is_some_and(|lease| lease.fence == *fence) {
             return Ok(());
         }
+        let text = format!("the lease on {fence} is no longer held; end the attempt and drop what it made");
+        Err(ApiError::new(ErrorCode::LeaseLost, text))
+    }
+
+    async fn finish(&self, mut upload: Upload, digest: Digest) -> Result<(), ApiError> {
+        self.store.finish_blob(upload.id, digest, upload.size).await.map_err(refusal::store)?;
+        upload.finished = true;
+        Ok(())
+    }
+
+    /// Takes a blob's bytes and verifies them, holding no more of them than one chunk. `None`: the blob is there already.
+    async fn receive(&self, digest: Digest, mut bytes: ByteStream) -> Result<Option<Upload>, ApiError> {
+        if self.blob_size(digest).await?.is_some() {
+            return Ok(None);
+        }
         let most = self.options.max_blob_bytes;
-        let mut upload = Upload { id: Uuid::new_v4(), store: Arc::clone(&self.store), finished: false };
+        let mut upload = Upload { id: Uuid::new_v4(), store: Arc::clone(&self.store), size: 0, finished: false };
         let mut hasher = Hasher::default();
         let (mut size, mut stored) = (0_u64, 0_u64);
         let mut buffer = BytesMut::new();
@@ -73,9 +130,8 @@ impl Core {
             let text = format!("the bytes hash to {found}, not to {digest}; the upload was damaged or misnamed");
             return Err(refusal::bad(text).with("sha256", found));
         }
-        self.store.finish_blob(upload.id, digest, size).await.map_err(refusal::store)?;
-        upload.finished = true;
-        Ok(())
+        upload.size = size;
+        Ok(Some(upload))
     }
 
     async fn append(&self, upload: &Upload, offset: u64, chunk: Bytes) -> Result<u64, ApiError> {

@@ -78,6 +78,14 @@ impl Client for TenantClient {
         Ok(self.coordinator.blob_size(digest).await?.is_some())
     }
 
+    async fn missing_blobs(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        self.coordinator.core().missing_blobs(digests).await
+    }
+
+    async fn read_blob(&self, digest: Digest, offset: u64) -> Result<ByteStream, ApiError> {
+        self.coordinator.core().blob(digest, offset).await
+    }
+
     async fn put_blob(&self, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
         self.coordinator.core().put_blob(digest, bytes).await
     }

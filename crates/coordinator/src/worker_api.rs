@@ -22,4 +22,13 @@ impl WorkerApi for Coordinator {
     async fn blob(&self, digest: Digest, offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
         self.core().blob(digest, offset).await
     }
+
+    async fn missing_blobs(&self, fence: &Fence, _token: &str, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        self.core().must_hold(fence).await?;
+        self.core().missing_blobs(digests).await
+    }
+
+    async fn put_blob(&self, fence: &Fence, _token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
+        self.core().put_attempt_blob(fence, digest, bytes).await
+    }
 }

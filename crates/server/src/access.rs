@@ -187,7 +187,7 @@ impl FromRequestParts<Shared> for MayReadOutput {
     }
 }
 
-/// Proof that the caller may append output, under any lease or only its own.
+/// Proof that the caller may bring output and blobs, under any lease or only its own.
 pub(crate) struct MayAppend {
     own: Option<Fence>,
 }
@@ -198,7 +198,7 @@ impl MayAppend {
         match &self.own {
             Some(own) if own != fence => Err(Failure::new(
                 ErrorCode::Forbidden,
-                "a job's own token opens that job's output alone; use the token that came with this lease",
+                "a job's own token is good under its own lease alone; use the token that came with this lease",
             )),
             _ => Ok(()),
         }

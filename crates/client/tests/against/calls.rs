@@ -94,7 +94,7 @@ async fn blobs_go_there_and_come_back() {
     let digest = Digest::of(&bytes);
     assert!(!client.has_blob(digest).await.unwrap());
     let parts = bytes.chunks(700_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect::<Vec<_>>();
-    client.put_blob(digest, stream::iter(parts).boxed()).await.unwrap();
+    Client::put_blob(&client, digest, stream::iter(parts).boxed()).await.unwrap();
     assert!(client.has_blob(digest).await.unwrap());
     for offset in [0, 1, 1_048_576, 2_499_999, 2_500_000] {
         let mut read = Vec::new();
@@ -104,10 +104,32 @@ async fn blobs_go_there_and_come_back() {
         }
         assert!(read == bytes[offset as usize..], "{offset}");
     }
+    let other = Digest::of(b"other");
+    assert_eq!(Client::missing_blobs(&client, vec![digest, other]).await.unwrap(), [other]);
+    let mut read = client.read_blob(digest, 2_499_998).await.unwrap();
+    assert_eq!(read.next().await.unwrap().unwrap(), bytes[2_499_998..]);
     let missing = client.blob(Digest::of(b"other"), 0, "").await.map(|_| ()).unwrap_err();
     assert_eq!(missing.code, ErrorCode::NotFound);
-    let wrong = client.put_blob(Digest::of(b"other"), stream::iter([Ok(Bytes::from_static(b"x"))]).boxed()).await;
+    let wrong =
+        Client::put_blob(&client, Digest::of(b"other"), stream::iter([Ok(Bytes::from_static(b"x"))]).boxed()).await;
     assert_eq!(wrong.unwrap_err().code, ErrorCode::BadRequest);
+}
+
+#[tokio::test]
+async fn an_attempt_brings_what_it_made_while_it_has_its_lease() {
+    let server = Server::start().await;
+    server.client().submit(job()).await.unwrap();
+    let mut worker = Worker::new(server.client());
+    let lease = worker.take().await;
+    let digest = Digest::of(b"made");
+    let missing = |asked| WorkerApi::missing_blobs(&worker.client, &lease.fence, &lease.token, asked);
+    assert_eq!(missing(vec![digest]).await.unwrap(), [digest]);
+    let made = || stream::iter([Ok(Bytes::from_static(b"made"))]).boxed();
+    WorkerApi::put_blob(&worker.client, &lease.fence, &lease.token, digest, made()).await.unwrap();
+    assert_eq!(missing(vec![digest]).await.unwrap(), []);
+    worker.finish(lease.fence, Outcome::Succeeded, 0).await;
+    let late = WorkerApi::put_blob(&worker.client, &lease.fence, &lease.token, Digest::of(b"late"), made()).await;
+    assert_eq!(late.unwrap_err().code, ErrorCode::LeaseLost);
 }
 
 #[tokio::test]
@@ -115,7 +137,7 @@ async fn an_upload_whose_source_fails_says_why() {
     let server = Server::start().await;
     let broken = executr_api::ApiError::new(ErrorCode::Conflict, "the disk is gone");
     let parts = stream::iter([Ok(Bytes::from_static(b"begun")), Err(broken.clone())]);
-    let error = server.client().put_blob(Digest::of(b"whole"), parts.boxed()).await.unwrap_err();
+    let error = Client::put_blob(&server.client(), Digest::of(b"whole"), parts.boxed()).await.unwrap_err();
     assert_eq!(error, broken);
 }
 

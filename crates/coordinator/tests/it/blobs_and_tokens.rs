@@ -82,6 +82,58 @@ async fn blobs_go_when_nobody_asked_for_them_for_long() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn missing_blobs_are_named_in_order_and_the_others_are_kept() {
+    let store = store();
+    let (blob_keep, cleanup_interval) = (Duration::from_secs(1_000), Duration::from_secs(50));
+    let options = Options { blob_keep, cleanup_interval, ..options() };
+    let coordinator = Coordinator::start(store.clone(), options, std::sync::Arc::new(Unobserved)).await.unwrap();
+    let client = client(&coordinator);
+    let [here, one, two] = [b"here", b"one.", b"two."].map(|bytes| Digest::of(bytes));
+    client.put_blob(here, parts(b"here", 4)).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(client.missing_blobs(vec![two, here, one, two]).await.unwrap(), [two, one, two]);
+    assert_eq!(client.missing_blobs(vec![]).await.unwrap(), []);
+    sleep(Duration::from_secs(600)).await;
+    assert!(store.read_blob(here, 0).await.unwrap().is_some(), "asking kept it");
+    let many = vec![one; executr_api::MAX_ASKED_BLOBS + 1];
+    assert_eq!(client.missing_blobs(many).await.unwrap_err().code, ErrorCode::BadRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_made_is_taken_under_its_lease_alone() {
+    let store = store();
+    let coordinator = start(&store).await;
+    submit_plain(&coordinator, 1).await;
+    let mut worker = Worker::new("w", 1);
+    let fence = worker.exchange(&coordinator).await.leases[0].fence;
+    let digest = Digest::of(b"made");
+    assert_eq!(coordinator.missing_blobs(&fence, "", vec![digest]).await.unwrap(), [digest]);
+    let other = executr_api::Fence { attempt: fence.attempt + 1, ..fence };
+    let refused = coordinator.put_blob(&other, "", digest, parts(b"made", 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::LeaseLost);
+    coordinator.put_blob(&fence, "", digest, parts(b"made", 1)).await.unwrap();
+    assert_eq!(coordinator.missing_blobs(&fence, "", vec![digest]).await.unwrap(), []);
+
+    // The lease ends while the last bytes are on their way.
+    let late = Digest::of(b"late");
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let bytes = stream::once(async move {
+        receive.await.unwrap();
+        Ok(Bytes::from_static(b"late"))
+    });
+    let put = coordinator.put_blob(&fence, "", late, bytes.boxed());
+    let end = async {
+        worker.end_all();
+        worker.exchange(&coordinator).await;
+        send.send(()).unwrap();
+    };
+    let (put, ()) = tokio::join!(put, end);
+    assert_eq!(put.unwrap_err().code, ErrorCode::LeaseLost);
+    assert_eq!(coordinator.missing_blobs(&fence, "", vec![late]).await.unwrap_err().code, ErrorCode::LeaseLost);
+    assert!(!client(&coordinator).has_blob(late).await.unwrap());
+}
+
 fn asked(role: Role) -> CreateToken {
     CreateToken { role, name: Some("ci".to_owned()), tenant: None, expires_at: None }
 }

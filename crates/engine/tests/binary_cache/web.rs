@@ -154,6 +154,20 @@ impl WorkerApi for Blobs {
         let pieces: Vec<_> = rest.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         Ok(futures_util::stream::iter(pieces).boxed())
     }
+
+    async fn missing_blobs(&self, _fence: &Fence, _token: &str, _asked: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, "only one blob here"))
+    }
+
+    async fn put_blob(
+        &self,
+        _fence: &Fence,
+        _token: &str,
+        _digest: Digest,
+        _bytes: ByteStream,
+    ) -> Result<(), ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, "only one blob here"))
+    }
 }
 
 /// A cache in a directory of the test's.

@@ -5,16 +5,19 @@ use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
-use executr_api::{ApiError, ByteStream, Client, ErrorCode, WorkerApi};
-use executr_spec::Digest;
+use executr_api::{ApiError, BlobList, ByteStream, Client, ErrorCode, Fence, WorkerApi};
+use executr_spec::{Digest, JobId, LeaseId, Tenant};
 use futures_util::{Stream, StreamExt, stream};
+use serde::Deserialize;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
-use super::RawBytes;
-use crate::access::{May, MayReadBlobs, Submit};
+use super::{RawBytes, json};
+use crate::access::{May, MayAppend, MayReadBlobs, Submit};
 use crate::app::{App, Shared};
+use crate::body::Json;
 use crate::failure::{Answer, Failure};
-use crate::input::Segment;
+use crate::input::{Query, Segment};
 
 /// Read a blob
 ///
@@ -82,6 +85,89 @@ pub(crate) async fn put(
     Segment(digest): Segment<Digest>,
     request: Request,
 ) -> Answer<StatusCode> {
+    let bytes = body(&app, request)?;
+    app.coordinator.client(caller.tenant).put_blob(digest, bytes).await?;
+    Ok(StatusCode::CREATED)
+}
+
+/// Ask which blobs are missing
+///
+/// Asking keeps those that are there for another day.
+#[utoipa::path(post, path = "/blobs/missing", tag = "blobs", request_body = BlobList,
+    responses((status = 200, description = "Those that are not here, in the order asked about.", body = BlobList)))]
+pub(crate) async fn missing(
+    State(app): State<Shared>,
+    _right: MayReadBlobs,
+    Json(asked): Json<BlobList>,
+) -> Answer<Response<Body>> {
+    let digests = app.coordinator.client(Tenant::default()).missing_blobs(asked.digests).await?;
+    Ok(json(200, &BlobList { digests }))
+}
+
+/// Under which lease a blob is brought or asked about.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LeaseQuery {
+    /// The job.
+    job: JobId,
+    /// The attempt.
+    attempt: u32,
+    /// The lease.
+    lease: LeaseId,
+}
+
+impl LeaseQuery {
+    fn fence(&self) -> Fence {
+        Fence { job: self.job, attempt: self.attempt, lease: self.lease }
+    }
+}
+
+/// Upload a blob that a running attempt made
+///
+/// Taken only while the lease is held, from the first byte to the last.
+#[utoipa::path(put, path = "/worker/blobs/{digest}", tag = "worker",
+    params(("digest" = Digest, Path, description = "Its SHA-256"), LeaseQuery),
+    request_body(content = inline(Option<RawBytes>), content_type = "application/octet-stream"),
+    responses(
+        (status = 201, description = "It is here."),
+        (status = 409, description = "The lease is lost.", body = ApiError),
+    ))]
+pub(crate) async fn put_of_attempt(
+    State(app): State<Shared>,
+    right: MayAppend,
+    Segment(digest): Segment<Digest>,
+    Query(query): Query<LeaseQuery>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let fence = query.fence();
+    right.covers(&fence)?;
+    let bytes = body(&app, request)?;
+    app.coordinator.put_blob(&fence, "", digest, bytes).await?;
+    Ok(StatusCode::CREATED)
+}
+
+/// Ask which blobs are missing, as a running attempt
+///
+/// Asking keeps those that are there for another day.
+#[utoipa::path(post, path = "/worker/blobs/missing", tag = "worker", params(LeaseQuery), request_body = BlobList,
+    responses(
+        (status = 200, description = "Those that are not here, in the order asked about.", body = BlobList),
+        (status = 409, description = "The lease is lost.", body = ApiError),
+    ))]
+pub(crate) async fn missing_for_attempt(
+    State(app): State<Shared>,
+    right: MayAppend,
+    Query(query): Query<LeaseQuery>,
+    Json(asked): Json<BlobList>,
+) -> Answer<Response<Body>> {
+    let fence = query.fence();
+    right.covers(&fence)?;
+    let digests = app.coordinator.missing_blobs(&fence, "", asked.digests).await?;
+    Ok(json(200, &BlobList { digests }))
+}
+
+/// A blob on its way in: bounded in size as announced, and in the time it may stand still.
+fn body(app: &App, request: Request) -> Answer<ByteStream> {
     let most = app.coordinator.options().max_blob_bytes;
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|size| size > most) {
@@ -109,8 +195,7 @@ pub(crate) async fn put(
             }
         }
     });
-    app.coordinator.client(caller.tenant).put_blob(digest, bytes.boxed()).await?;
-    Ok(StatusCode::CREATED)
+    Ok(bytes.boxed())
 }
 
 async fn size(app: &App, digest: Digest) -> Answer<u64> {

@@ -56,6 +56,8 @@ pub(crate) fn documented(limits: &Limits) -> OpenApiRouter<Shared> {
         .routes(routes!(output::read))
         .routes(routes!(worker::append_output))
         .routes(routes!(blobs::get, blobs::head))
+        .routes(routes!(blobs::missing))
+        .routes(routes!(blobs::missing_for_attempt))
         .routes(routes!(admin::stats))
         .routes(routes!(admin::executors))
         .routes(routes!(admin::create_token, admin::tokens))
@@ -69,7 +71,7 @@ pub(crate) fn documented(limits: &Limits) -> OpenApiRouter<Shared> {
         .routes(routes!(waiting::wait))
         .routes(routes!(waiting::cancel));
     // Bounded by its progress.
-    let uploads = OpenApiRouter::new().routes(routes!(blobs::put));
+    let uploads = OpenApiRouter::new().routes(routes!(blobs::put)).routes(routes!(blobs::put_of_attempt));
 
     let all = within(ordinary, limits.request_time)
         .merge(within(bulk, limits.bulk_time + limits.request_time))

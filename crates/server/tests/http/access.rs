@@ -1,6 +1,7 @@
 //! Tokens and what they open.
 
 use executr_api::output::{RecordWriter, Stream};
+use executr_spec::Digest;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -166,6 +167,18 @@ async fn a_jobs_own_token_opens_its_output_alone_and_dies_with_the_lease() {
     assert_eq!(read(append(other, 1)).await.0, 403);
     assert_eq!(read(append(lease.fence.job, 2)).await.0, 403);
 
+    let digest = Digest::of(b"made");
+    let under = |job, attempt| format!("job={job}&attempt={attempt}&lease={}", lease.fence.lease);
+    let put = |query| server.request(Method::PUT, &format!("/worker/blobs/{digest}?{query}")).body("made");
+    let ask = |query| {
+        let request = server.request(Method::POST, &format!("/worker/blobs/missing?{query}"));
+        request.json(&json!({"digests": [digest]}))
+    };
+    assert_eq!(read(ask(under(lease.fence.job, 1))).await.1, json!({"digests": [digest]}));
+    assert_eq!(read(put(under(other, 1))).await.0, 403);
+    assert_eq!(read(put(under(lease.fence.job, 1))).await.0, 201);
+    assert_eq!(read(ask(under(lease.fence.job, 1))).await.1, json!({"digests": []}));
+
     let own = server.request(Method::GET, &format!("/jobs/{}/output", lease.fence.job)).send().await.unwrap();
     assert_eq!(own.bytes().await.unwrap(), "hello");
     assert_eq!(server.get(&format!("/jobs/{other}/output")).await.0, 403);
@@ -178,6 +191,8 @@ async fn a_jobs_own_token_opens_its_output_alone_and_dies_with_the_lease() {
     server.set_token(Some(&lease.token));
     let (status, body) = read(append(lease.fence.job, 1)).await;
     assert_eq!((status.as_u16(), &body["code"]), (409, &json!("lease_lost")));
+    assert_eq!(read(put(under(lease.fence.job, 1))).await.0, 409);
+    assert_eq!(read(ask(under(lease.fence.job, 1))).await.0, 409);
     assert_eq!(server.get(&format!("/jobs/{}/output", lease.fence.job)).await.0, 401);
     server.set_token(Some("executr-job-nonsense"));
     assert_eq!(read(append(lease.fence.job, 1)).await.0, 401);

@@ -217,6 +217,14 @@ impl WorkerApi for FakeCoordinator {
     async fn blob(&self, digest: Digest, _offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
         Err(ApiError::new(ErrorCode::NotFound, format!("no blob {digest}")))
     }
+
+    async fn missing_blobs(&self, _fence: &Fence, _token: &str, asked: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        Ok(asked)
+    }
+
+    async fn put_blob(&self, _fence: &Fence, _token: &str, digest: Digest, _bytes: ByteStream) -> Result<(), ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, format!("the test's server keeps no blob {digest}")))
+    }
 }
 
 fn first(records: &Records, positions: u64) -> Records {
