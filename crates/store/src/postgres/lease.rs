@@ -12,7 +12,7 @@ use super::coding::{small, status_code};
 use super::core::Core;
 use super::fault::Fault;
 use super::gather::Answers;
-use super::session::Session;
+use super::session::{Session, Step, step};
 use crate::{LeaseRecord, MAX_LOST_LEASES, RenewAnswer, Renewal};
 
 /// The columns of [`LeaseRow`], of a table called `l`.
@@ -223,4 +223,65 @@ pub(super) async fn list(core: &Core, session: &mut Session, of: Of<'_>) -> Resu
         });
     }
     Ok(leases)
+}
+
+/// Leases to record, column by column.
+pub(super) struct LeaseColumns<'a> {
+    job: Vec<Uuid>,
+    seq: Vec<i64>,
+    bucket: Vec<i32>,
+    permit: Vec<Option<i64>>,
+    attempt: Vec<i32>,
+    failures: Vec<i32>,
+    lost: Vec<i32>,
+    lease: Vec<Uuid>,
+    worker: Vec<&'a str>,
+    ip: Vec<Option<&'a str>>,
+    expires_at: Vec<i64>,
+    due_at: Vec<Option<i64>>,
+    period: Vec<i64>,
+}
+
+impl<'a> LeaseColumns<'a> {
+    pub(super) fn new(leases: &'a [LeaseRow]) -> Self {
+        Self {
+            job: leases.iter().map(|lease| lease.job).collect(),
+            seq: leases.iter().map(|lease| lease.place.seq).collect(),
+            bucket: leases.iter().map(|lease| lease.place.bucket).collect(),
+            permit: leases.iter().map(|lease| lease.permit).collect(),
+            attempt: leases.iter().map(|lease| lease.counts.attempt).collect(),
+            failures: leases.iter().map(|lease| lease.counts.failures).collect(),
+            lost: leases.iter().map(|lease| lease.counts.lost).collect(),
+            lease: leases.iter().map(|lease| lease.lease).collect(),
+            worker: leases.iter().map(|lease| lease.worker.as_str()).collect(),
+            ip: leases.iter().map(|lease| lease.ip.as_deref()).collect(),
+            expires_at: leases.iter().map(|lease| lease.expires_at).collect(),
+            due_at: leases.iter().map(|lease| lease.due_at).collect(),
+            period: leases.iter().map(|lease| lease.period).collect(),
+        }
+    }
+
+    /// Records them as given at `now`.
+    pub(super) fn step<'b>(&'b self, now: &'b i64) -> Step<'b> {
+        step!(
+            "INSERT INTO executr.lease (started_at, renewed_at, job, seq, bucket, permit, attempt, failures, lost, lease,
+                                        worker, ip, expires_at, due_at, period)
+             SELECT $14, $14, * FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::bigint[], $5::int[], $6::int[],
+                 $7::int[], $8::uuid[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])",
+            &self.job,
+            &self.seq,
+            &self.bucket,
+            &self.permit,
+            &self.attempt,
+            &self.failures,
+            &self.lost,
+            &self.lease,
+            &self.worker,
+            &self.ip,
+            &self.expires_at,
+            &self.due_at,
+            &self.period,
+            now
+        )
+    }
 }

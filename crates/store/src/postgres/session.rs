@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use executr_spec::Timestamp;
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
@@ -102,14 +102,30 @@ impl Session {
 
     /// Sends all statements at once and waits for all of them.
     pub(super) async fn run_all(&mut self, steps: Vec<Step<'_>>) -> Result<(), Fault> {
+        let prepared = self.prepare_all(steps).await?;
+        execute_all(&self.client, &prepared).await?;
+        Ok(())
+    }
+
+    /// Sends all statements and then the one whose rows are wanted, all at once.
+    pub(super) async fn run_all_and_read(
+        &mut self,
+        steps: Vec<Step<'_>>,
+        sql: impl Into<Cow<'static, str>>,
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Fault> {
+        let prepared = self.prepare_all(steps).await?;
+        let statement = self.statement(sql.into()).await?;
+        let ((), rows) = try_join(execute_all(&self.client, &prepared), self.client.query(&statement, values)).await?;
+        Ok(rows)
+    }
+
+    async fn prepare_all<'a>(&mut self, steps: Vec<Step<'a>>) -> Result<Vec<Prepared<'a>>, Fault> {
         let mut prepared = Vec::with_capacity(steps.len());
         for step in steps {
             prepared.push((self.statement(step.sql).await?, step.values));
         }
-        let client = &self.client;
-        try_join_all(prepared.iter().map(|(statement, values)| client.execute_raw(statement, values.iter().copied())))
-            .await?;
-        Ok(())
+        Ok(prepared)
     }
 
     /// Begins a transaction and returns its time by the store's clock.
@@ -135,6 +151,15 @@ impl Session {
             self.in_transaction = false;
         }
     }
+}
+
+/// A statement that the server knows, and its values.
+type Prepared<'a> = (Statement, Vec<&'a (dyn ToSql + Sync)>);
+
+async fn execute_all(client: &Client, prepared: &[Prepared<'_>]) -> Result<(), tokio_postgres::Error> {
+    try_join_all(prepared.iter().map(|(statement, values)| client.execute_raw(statement, values.iter().copied())))
+        .await?;
+    Ok(())
 }
 
 /// Builds a [`Step`].
