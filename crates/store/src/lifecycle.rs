@@ -1,4 +1,7 @@
 //! The rules of a job's life that every store shares, as pure functions. Drawn in `docs/states.md`.
+//! Those of the graph of a run are in [`graph`].
+
+pub mod graph;
 
 use std::time::Duration;
 

@@ -30,3 +30,4 @@ impl suite::Harness for Model {
 }
 
 contract_suite!(Model);
+run_suite!(Model);

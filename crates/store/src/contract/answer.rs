@@ -72,6 +72,7 @@ pub struct Claimed {
 
 /// Whether a result, or a lease given back, was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are taken, and a box for each would cost more")]
 pub enum FinishAnswer {
     /// It was taken, now.
     Taken(Finished),

@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use record::{AttemptRecord, JobRecord, LeaseRecord, TokenRecord, WorkerRecord};
 pub use runs::{
     ArtifactRecord, ClaimedRun, Decision, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer,
-    RunJobRecord, RunProgress, RunRecord, RunStore, STOP_BATCH, WorkspaceRecord,
+    RunJobRecord, RunProgress, RunRecord, RunStore, WorkspaceRecord,
 };
 
 /// The most live requirement classes a queue may have; a job that would make one more is refused.
@@ -97,7 +97,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Moves what time moves: scheduled jobs whose time has come become ready (or blocked); leases that ran out make their jobs reclaimable
     /// (only when `may_reclaim`); see the rules on leases above. Leases first, in the order of the times at which something was to be done, then submission numbers; then
-    /// scheduled jobs in the order (due, submission number). At most `limit` leases and `limit` scheduled jobs a call.
+    /// scheduled jobs in the order (due, submission number). At most `limit` leases and `limit` scheduled jobs a call. For what it does about runs see [`RunStore`].
     async fn advance(&self, may_reclaim: bool, limit: u32) -> Result<Advanced, StoreError>;
 
     /// Deletes up to `limit` final jobs that became final before `before`, with attempts and output; oldest first. Returns how many.

@@ -70,6 +70,9 @@ pub struct NewRunJob {
     pub continue_on_error: bool,
     /// The executor's name, when that holds its workspace on one worker.
     pub pinned: Option<String>,
+    /// The artifacts that its spec's inputs name: the place of the job that makes each, and its name. A claim brings those
+    /// of them that were made.
+    pub inputs: Vec<(u32, String)>,
     /// It was done in an earlier run: it is completed at once, with these.
     pub done: Option<Handed>,
 }
@@ -79,18 +82,19 @@ pub struct NewRunJob {
 pub struct Handed {
     /// What its steps handed on.
     pub outputs: BTreeMap<String, String>,
-    /// The artifacts it saved. The blobs of their trees are kept for it: see [`RunStore::keep_artifact`].
+    /// The artifacts it saved, by name. The blobs of their trees are kept for it: see [`RunStore::keep_artifact`].
     pub artifacts: Vec<Artifact>,
 }
 
 /// What followed in a run from a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunProgress {
-    /// Runs of which events were written.
+    /// Runs of which events were written, in the order of their ids.
     pub changed: Vec<RunId>,
     /// Jobs about which the coordinator is asked now.
     pub asked: Vec<JobId>,
-    /// Jobs that became final besides those of the command itself: skipped or cancelled.
+    /// Jobs that became final without a worker's doing: completed because they were done, skipped, cancelled with their run, or failed by
+    /// a [`GateVerdict::Fail`].
     pub ended: Vec<(JobId, JobState)>,
     /// Running jobs that were asked to stop.
     pub cancelling: Vec<(Fence, WorkerId)>,
@@ -159,8 +163,7 @@ pub struct ClaimedRun {
     pub run: RunId,
     /// Its direct needs by name.
     pub needs: BTreeMap<String, Need>,
-    /// All artifacts of the jobs it needs directly or through others that its own spec could name: those made by any job
-    /// before it (by place), by name.
+    /// Of the artifacts named in [`NewRunJob::inputs`] those that were made, in that order.
     pub artifacts: Vec<Artifact>,
     /// The workspace it uses, when its executor is pinned.
     pub workspace: Option<WorkspaceId>,
@@ -244,49 +247,59 @@ pub struct ArtifactRecord {
     pub created_at: Timestamp,
 }
 
-/// The durable graph of runs.
+/// The durable graph of runs. Its rules as functions: [`lifecycle::graph`](crate::lifecycle::graph).
 ///
 /// # The life of a job of a run
 /// A job with needs is *waiting* until all its needs are final. Then its [`Gate`] is looked at, in the same transaction that made
-/// the last need final: it goes on as any job does (ready or blocked), or becomes skipped, or it is asked about and stays
-/// waiting until [`decide`](RunStore::decide). A job without needs is looked at when it is submitted. What happened before a
+/// the last need final: it goes on as any job does (ready or blocked), or becomes skipped or cancelled, or it is asked about and stays
+/// waiting until [`decide`](RunStore::decide). A job without needs is looked at when it is submitted; one that was `done` is
+/// completed then, whatever it needs. What happened before a
 /// job is carried along: a job knows whether anything before it *failed* (unless `continue_on_error` took it) or was
 /// *cancelled*, however far before; so the end of a job costs what its own successors cost.
+/// A job's outputs and artifacts are those of the attempt that made it final.
 ///
 /// # Stopping
 /// When a job fails (and `continue_on_error` doesn't take it) in a run with `fail_fast`, the run *stops*: jobs of it that
-/// were never handed out and whose gate is `Success` or `AskAfterSuccess` become cancelled, with a message naming the job that
-/// failed; up to [`STOP_BATCH`] at once in the same transaction, the others by [`advance`](super::Store::advance); and those that still wait become so when
-/// their turn comes (skipped instead, when something before them failed).
+/// were never handed out, whose needs are final and whose gate is `Success` or `AskAfterSuccess` become cancelled, with a message naming the job that
+/// failed first, in the same transaction; those whose needs aren't final become so when
+/// their turn comes (skipped instead, when something before them failed or was cancelled).
 /// A job that is cancelled by itself (not by its run) counts as cancelled for those after it, and as a failure of the run only
 /// in that the run ends `cancelled`.
-/// [`cancel_run`](RunStore::cancel_run), or the run's deadline in [`advance`](super::Store::advance), stops likewise, whatever `fail_fast`
-/// says, and besides asks running jobs to stop, except those whose gate is `Always` or `Cancelled` or that were asked about; the run is *cancelling* until all its jobs are final.
-/// In a cancelling run only gates that say so (`Always`, `Cancelled`, `Ask`) let a job go on; all others are cancelled.
+/// [`cancel_run`](RunStore::cancel_run), or the run's deadline in [`advance`](super::Store::advance), makes the run *cancelling* until all its
+/// jobs are final, whatever `fail_fast` says. Only gates that say so (`Always`, `Cancelled`, `Ask`) let a job go on in it: running jobs with others are asked
+/// to stop, those that nobody has and whose needs are final are cancelled at once, also when they were handed out before, and the others when their turn comes.
 ///
 /// # The end
 /// A run becomes final when all its jobs are: cancelled if it was cancelling; else failed if a job failed that
 /// `continue_on_error` didn't take; else cancelled if a job was cancelled by itself; else completed. All skipped is completed.
 ///
+/// # In one transaction
+/// After each item of a command (a result, a job to cancel, a decision): the job of that item ends; then what follows in its run, in
+/// the order of the places; then the run's end; then the permits of all that ended are given back, in the order of their ends.
+/// In [`advance`](super::Store::advance): leases, then deadlines of runs (at most `limit`, in the order of deadline and submission), then scheduled jobs.
+///
 /// # Workspaces
-/// Jobs of one run with the same `pinned` name run on one worker. The first of them to become ready goes to any worker
-/// (its class is its own); meanwhile the others that could be ready are blocked. The claim of the first makes its worker the holder:
-/// the others become ready in the class of their own plus that worker ([`RequirementClass::on_worker`](executr_spec::RequirementClass::on_worker)).
-/// When the lease of such a job runs out ([`advance`](super::Store::advance) makes it reclaimable) or the holder is lost, the workspace has no holder any more
-/// and its generation goes up: the reclaimable job is the first again, the others that were ready are blocked. When all jobs that
-/// use it are final it is released; it is told in `released` until the worker has [cleaned](RunStore::cleaned) it, or is forgotten.
+/// Jobs of one run with the same `pinned` name run on one worker: the *holder* of their workspace, which is the worker that
+/// claims the first of them. Before there is a holder each stands in the ready set in its own class; the claim that makes a holder moves those
+/// in the ready set to their class [held to that worker](executr_spec::RequirementClass::on_worker), and each that comes later enters there.
+/// A pinned job whose lease ran out stands in the ready set in its own class again, if its worker is the holder: whichever worker claims it becomes the
+/// holder. When that is another one, the workspace's generation goes up (from 1), the others are moved to the new holder, and the old
+/// workspace is released. When the holder is [lost](RunStore::lose_workspaces) there is none any more, its generation goes up, and jobs in the ready set are moved back to their own class.
+/// What is moved is told in `readied`.
+/// When all jobs that use a workspace are final it is released. A released one is told to its worker until the worker has
+/// [cleaned](RunStore::cleaned) it, or is lost, or the run is deleted. The worker itself looks to it that attempts of its own that still use it end first.
 ///
 /// # Events
 /// Numbered from 1 in each run, written in the transaction of what they tell: `RunCreated`; `JobStarted` at each claim;
-/// `JobRetrying`; `JobEnded`; `RunCancelling`; `RunEnded`. In one transaction: in the order of the command's items, and after each the
-/// jobs that follow from it in the order of their places.
+/// `JobRetrying` when an attempt failed that is repeated, was given back, or (before `JobStarted`) is lost to another claim; `JobEnded`; `RunCancelling`; `RunEnded`.
 ///
 /// # Retention
-/// Jobs of runs are not deleted one by one: [`delete_final`](super::Store::delete_final) deletes final runs whole (each counts as one),
-/// with their events, but for artifacts, which go by [`delete_artifacts`](RunStore::delete_artifacts).
+/// Jobs of runs are not deleted one by one: [`delete_final`](super::Store::delete_final) deletes, after jobs, final runs whole (each counts as one),
+/// with their events, but for artifacts, which go by [`delete_artifacts`](RunStore::delete_artifacts). A run is hidden at once; its jobs may go in several steps.
 #[async_trait]
 pub trait RunStore: Send + Sync + 'static {
-    /// Records a run with all its jobs, or, when one is refused, nothing.
+    /// Records a run with all its jobs, or, when one is refused, nothing ([`StoreError::TooManyClasses`] names its place). A run with an idempotency
+    /// key that its tenant has used for a run is answered with the earlier run, as long as that is kept. A run without jobs is completed at once.
     async fn submit_run(&self, run: NewRun) -> Result<RunAnswer, StoreError>;
 
     /// Jobs that are asked about and not decided, oldest first.
@@ -298,7 +311,7 @@ pub trait RunStore: Send + Sync + 'static {
     /// Decides. A job that isn't asked about (any more) is passed over.
     async fn decide(&self, decisions: Vec<Decision>) -> Result<RunProgress, StoreError>;
 
-    /// Asks a run to stop. `None`: there is no such run. A final one, or one asked before, is left as it is.
+    /// Asks a run to stop. `None`: there is no such run. A final one, or one asked before, is left as it is. Returns how it stands now.
     async fn cancel_run(&self, run: RunId, reason: &str) -> Result<Option<(RunState, RunProgress)>, StoreError>;
 
     /// One run.
@@ -326,11 +339,12 @@ pub trait RunStore: Send + Sync + 'static {
     /// Events of a run after number `after`, in order.
     async fn events(&self, run: RunId, after: u64, limit: u32) -> Result<Vec<RunEvent>, StoreError>;
 
-    /// Keeps blobs for an artifact that is about to be named in a result under this fence, or for a job handed over as done.
-    /// They are let go with the artifact, or when the attempt ends without naming it.
+    /// Keeps blobs for an artifact whose tree is `tree`: of a running job of a run, whose result is about to name it, or of a job
+    /// that has such an artifact (one handed over as done). For any other job this does nothing.
+    /// They are let go with the artifact, or when an attempt ends without being final and naming it.
     async fn keep_artifact(&self, job: JobId, tree: Digest, blobs: Vec<Digest>) -> Result<(), StoreError>;
 
-    /// Artifacts of a run, or of all runs of the tenant when `run` is `None`; newest run first, then by place and name.
+    /// Artifacts of a run (of all when `None`), of this tenant (of all when `None`); newest run first, then by place and name. Those of deleted runs too.
     async fn artifacts(
         &self,
         tenant: Option<&Tenant>,
@@ -338,10 +352,10 @@ pub trait RunStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ArtifactRecord>, StoreError>;
 
-    /// Deletes up to `limit` artifacts of final runs recorded before `before`. Returns how many.
+    /// Deletes up to `limit` artifacts, recorded before `before`, of runs that are final or deleted; oldest first. Returns how many.
     async fn delete_artifacts(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
-    /// Workspaces that this worker holds or should clean up.
+    /// Workspaces that this worker holds or should clean up, in the order of their ids.
     async fn workspaces_of(&self, worker: &WorkerId) -> Result<Vec<WorkspaceRecord>, StoreError>;
 
     /// The worker has cleaned these up; they are forgotten.
@@ -350,6 +364,3 @@ pub trait RunStore: Send + Sync + 'static {
     /// These workers are lost: their workspaces have no holder any more, and those released are forgotten.
     async fn lose_workspaces(&self, workers: Vec<WorkerId>) -> Result<RunProgress, StoreError>;
 }
-
-/// So many jobs are stopped in the transaction that stops their run; the others follow.
-pub const STOP_BATCH: u32 = 1_000;

@@ -2,27 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use executr_api::{AttemptStatus, Fence, JobState};
-use executr_spec::{LeaseId, Priority, QueueName, RequirementClass, Timestamp};
+use executr_api::{AttemptStatus, Fence, JobState, RunEventKind};
+use executr_spec::{LeaseId, Priority, QueueName, RequirementClass, Timestamp, WorkerId};
 use uuid::Uuid;
 
 use super::job::{Attempt, Live};
 use super::log::Log;
-use super::queue::Queue;
-use crate::{AttemptRecord, Claim, ClaimAnswer, Claimed};
+use super::queue::{Followed, Queue};
+use super::run::Place;
+use crate::lifecycle::graph::LEASE_RAN_OUT;
+use crate::{AttemptRecord, Claim, ClaimAnswer, Claimed, ClaimedRun};
 
 impl Queue {
     pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> ClaimAnswer {
         let mut answer = ClaimAnswer::default();
+        let mut followed = Followed::default();
         let mut met = BTreeMap::new();
         for queue in &claim.queues {
             for priority in Priority::ALL {
                 while (answer.leases.len() as u64) < u64::from(claim.limit) {
                     let Some(number) = self.first(claim, queue, priority, &mut met) else { break };
-                    self.hand_out(number, claim, now, &mut answer);
+                    self.hand_out(number, claim, now, &mut answer, &mut followed);
                 }
             }
         }
+        answer.run = self.followed_alone(followed);
         answer
     }
 
@@ -48,14 +52,25 @@ impl Queue {
             .map(|(number, _)| *number)
     }
 
-    fn hand_out(&mut self, number: u64, claim: &Claim, now: Timestamp, answer: &mut ClaimAnswer) {
+    fn hand_out(
+        &mut self,
+        number: u64,
+        claim: &Claim,
+        now: Timestamp,
+        answer: &mut ClaimAnswer,
+        followed: &mut Followed,
+    ) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         if job.record.reclaimable {
+            let lost = job.record.attempt;
             if let Some(attempt) = job.attempts.last() {
                 answer.revoked.push((attempt.record.fence, attempt.record.worker.clone()));
             }
             job.end_attempt(AttemptStatus::Lost, now);
+            self.let_go(number);
+            self.tell_retry(number, lost, Some(LEASE_RAN_OUT.to_owned()), now, followed);
         }
+        let Some(job) = self.jobs.get_mut(&number) else { return };
         let record = &mut job.record;
         record.attempt += 1;
         record.state = JobState::Running;
@@ -94,5 +109,42 @@ impl Queue {
         });
         self.last_turn += 1;
         self.turns.insert((job.new.queue.clone(), job.new.priority, job.new.tenant.clone()), self.last_turn);
+        let run = self.hand_out_in_run(number, fence, &claim.worker, now, followed);
+        if let Some(lease) = answer.leases.last_mut() {
+            lease.run = run.map(Box::new);
+        }
+    }
+
+    /// What follows in the job's run, and what its worker is told of it.
+    fn hand_out_in_run(
+        &mut self,
+        number: u64,
+        fence: Fence,
+        worker: &WorkerId,
+        now: Timestamp,
+        followed: &mut Followed,
+    ) -> Option<ClaimedRun> {
+        let place = self.jobs.get(&number)?.place?;
+        let run = self.runs.get_mut(&place.run)?;
+        run.started_at.get_or_insert(now);
+        let job = run.job(place.index).name.clone();
+        let started = RunEventKind::JobStarted { job, attempt: fence.attempt, worker: worker.clone() };
+        run.tell(started, now, &mut followed.run);
+        let workspace = self.hold_workspace(number, worker, followed);
+        Some(ClaimedRun { workspace, ..self.claimed_run(number)? })
+    }
+
+    /// What the worker of a job of a run is told of it.
+    pub(super) fn claimed_run(&self, number: u64) -> Option<ClaimedRun> {
+        let place = self.jobs.get(&number)?.place?;
+        let run = &self.runs[&place.run];
+        let inputs = run.job(place.index).inputs.iter();
+        let artifacts = inputs.filter_map(|(index, name)| self.artifact(Place { index: *index, ..place }, name));
+        Some(ClaimedRun {
+            run: run.new.id,
+            needs: self.needs_of(place),
+            artifacts: artifacts.cloned().collect(),
+            workspace: self.workspace_in_use(number),
+        })
     }
 }

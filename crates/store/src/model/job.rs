@@ -1,10 +1,12 @@
 //! What the model knows of one job.
 
 use executr_api::{AttemptStatus, Fence, JobState};
-use executr_spec::Timestamp;
+use executr_spec::{Timestamp, WorkerId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::log::Log;
+use super::run::Place;
 use crate::{AttemptRecord, JobRecord, NewJob};
 
 /// A job, all of it.
@@ -20,6 +22,12 @@ pub(super) struct Job {
     pub(super) lease: Option<Live>,
     /// Whether it holds a permit of its concurrency key.
     pub(super) permit: bool,
+    /// Where it stands in its run, if it is of one.
+    pub(super) place: Option<Place>,
+    /// Whether the coordinator is asked about it, while it waits.
+    pub(super) asked: bool,
+    /// The outputs that it handed on.
+    pub(super) handed: BTreeMap<String, String>,
 }
 
 /// An attempt and what it printed.
@@ -63,7 +71,16 @@ impl Job {
             output_bytes: 0,
             spec: new.spec.clone(),
         };
-        Self { new, record, attempts: Vec::new(), lease: None, permit: false }
+        Self {
+            new,
+            record,
+            attempts: Vec::new(),
+            lease: None,
+            permit: false,
+            place: None,
+            asked: false,
+            handed: BTreeMap::new(),
+        }
     }
 
     /// Whether it stands in the ready set.
@@ -97,6 +114,17 @@ impl Job {
             attempt.record.output_bytes = attempt.log.end();
             self.record.output_bytes = attempt.log.end();
         }
+    }
+
+    /// Asks the worker that has the job to stop, if it wasn't asked yet; tells which attempt it is.
+    pub(super) fn ask_to_stop(&mut self, reason: &str) -> Option<(Fence, WorkerId)> {
+        let attempt = &self.attempts.last()?.record;
+        if self.record.state == JobState::Running {
+            self.record.state = JobState::Cancelling;
+            self.record.reclaimable = false;
+            self.record.error_message = Some(reason.to_owned());
+        }
+        Some((attempt.fence, attempt.worker.clone()))
     }
 
     /// When time alone does something to its lease.

@@ -3,13 +3,18 @@
 //!
 //! What may not live here: cleverness. A rule reads here as `docs/states.md` says it.
 
+mod artifacts;
 mod blobs;
 mod claim;
+mod graph;
 mod job;
 mod log;
 mod queue;
+mod run;
+mod run_store;
+mod workspace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +31,7 @@ use self::job::Job;
 use self::queue::Queue;
 use crate::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Clock, Finish, FinishAnswer, JobRecord,
-    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, Signal, Store, StoreCounters, StoreError,
+    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, RunStore, Signal, Store, StoreCounters, StoreError,
     SubmitAnswer, TokenRecord, WorkerRecord,
 };
 
@@ -241,7 +246,7 @@ impl Store for ModelStore {
 
     async fn delete_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut state = self.state();
-        let named: BTreeSet<_> = state.queue.jobs.values().flat_map(|job| job.new.blobs.iter().copied()).collect();
+        let named = state.queue.named_blobs();
         Ok(state.blobs.delete(before, &named))
     }
 
@@ -280,6 +285,10 @@ impl Store for ModelStore {
     }
 
     fn publish(&self, _signal: Signal) {}
+
+    fn runs(&self) -> Option<&dyn RunStore> {
+        Some(self)
+    }
 
     fn counters(&self) -> StoreCounters {
         StoreCounters { queries: self.queries.load(Ordering::Relaxed), errors: 0, query_micros: 0, connections: 1 }

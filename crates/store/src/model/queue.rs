@@ -1,15 +1,19 @@
 //! The model's jobs and what happens to them, each transition in its plainest form: everything is found by looking at all jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use executr_api::{AttemptStatus, Fence, JobState, Outcome};
-use executr_spec::{JobId, Priority, QueueName, RequirementClass, Tenant, Timestamp};
+use executr_api::{AttemptStatus, Fence, JobState, Outcome, RunEventKind, RunState};
+use executr_spec::{Digest, JobId, Priority, QueueName, RequirementClass, Tenant, Timestamp};
 
+use super::artifacts::ArtifactKey;
 use super::job::Job;
+use super::run::Run;
+use crate::lifecycle::graph::took_too_long;
 use crate::lifecycle::{Next, after, attempt_status, lost_too_often};
 use crate::{
-    Advanced, CancelAnswer, Cancelled, FinishAnswer, Finished, MAX_CLASSES_PER_QUEUE, NewJob, Readied, RenewAnswer,
-    StoreError, SubmitAnswer, Submitted,
+    Advanced, ArtifactRecord, CancelAnswer, Cancelled, FinishAnswer, Finished, Handed, MAX_CLASSES_PER_QUEUE, NewJob,
+    Readied, RenewAnswer, RunProgress, StoreError, SubmitAnswer, Submitted,
 };
 
 /// What became ready, counted.
@@ -17,13 +21,23 @@ use crate::{
 pub(super) struct ReadyCount(BTreeMap<(QueueName, RequirementClass), u32>);
 
 impl ReadyCount {
-    fn add(&mut self, job: &Job) {
+    pub(super) fn add(&mut self, job: &Job) {
         *self.0.entry((job.new.queue.clone(), job.new.class.clone())).or_default() += 1;
     }
 
     fn into_answer(self) -> Vec<Readied> {
         self.0.into_iter().map(|((queue, class), jobs)| Readied { queue, class, jobs }).collect()
     }
+}
+
+/// What follows from one item of a command.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// What became ready; not in `run`.
+    pub(super) readied: ReadyCount,
+    pub(super) run: RunProgress,
+    /// Jobs whose permits are to be given back.
+    freed: Vec<u64>,
 }
 
 /// All jobs by submission number.
@@ -34,6 +48,11 @@ pub(super) struct Queue {
     pub(super) last_number: u64,
     pub(super) turns: BTreeMap<(QueueName, Priority, Tenant), u64>,
     pub(super) last_turn: u64,
+    /// By number: those of its jobs follow.
+    pub(super) runs: BTreeMap<u64, Run>,
+    pub(super) artifacts: BTreeMap<ArtifactKey, ArtifactRecord>,
+    /// Blobs kept for artifacts, by the job's number and the tree.
+    pub(super) kept: BTreeMap<(u64, Digest), BTreeSet<Digest>>,
 }
 
 impl Queue {
@@ -52,21 +71,37 @@ impl Queue {
     }
 
     /// Makes the job ready, or blocked when its key is taken. It holds no permit before.
-    fn make_ready(&mut self, number: u64, readied: &mut ReadyCount) {
+    pub(super) fn make_ready(&mut self, number: u64, followed: &mut Followed) {
         let Some(job) = self.jobs.get(&number) else { return };
         let held = self.permits(&job.new);
         let allowed = job.new.concurrency.as_ref().is_none_or(|(_, limit)| held < *limit as usize);
+        if allowed {
+            self.reclass(number);
+        }
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.record.due_at = None;
         job.permit = allowed && job.new.concurrency.is_some();
         job.record.state = if allowed { JobState::Ready } else { JobState::Blocked };
         if allowed {
-            readied.add(job);
+            followed.readied.add(job);
         }
     }
 
+    /// Gives the permits of jobs that ended back.
+    pub(super) fn release_all(&mut self, followed: &mut Followed) {
+        for number in std::mem::take(&mut followed.freed) {
+            self.release(number, followed);
+        }
+    }
+
+    /// What followed from a command that has no other place for what became ready.
+    pub(super) fn followed_alone(&mut self, mut followed: Followed) -> RunProgress {
+        self.release_all(&mut followed);
+        RunProgress { readied: followed.readied.into_answer(), ..followed.run }
+    }
+
     /// Takes the job's permit back and lets blocked ones have it.
-    fn release(&mut self, number: u64, readied: &mut ReadyCount) {
+    fn release(&mut self, number: u64, followed: &mut Followed) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         if !std::mem::take(&mut job.permit) {
             return;
@@ -81,7 +116,7 @@ impl Queue {
                 .map(|(number, job)| (job.new.priority, *number))
                 .min();
             let Some((_, first)) = first else { return };
-            self.make_ready(first, readied);
+            self.make_ready(first, followed);
             if self.jobs.get(&first).is_some_and(|job| job.record.state == JobState::Blocked) {
                 return;
             }
@@ -89,13 +124,39 @@ impl Queue {
     }
 
     /// Makes the job final.
-    fn end(&mut self, number: u64, state: JobState, now: Timestamp, readied: &mut ReadyCount) {
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.record.state = state;
-            job.record.due_at = None;
-            job.record.completed_at = Some(now);
+    pub(super) fn end_job(&mut self, number: u64, state: JobState, now: Timestamp, followed: &mut Followed) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.record.state = state;
+        job.record.due_at = None;
+        job.record.completed_at = Some(now);
+        followed.freed.push(number);
+        if let Some(place) = job.place {
+            self.tell_end(place, now, followed);
         }
-        self.release(number, readied);
+    }
+
+    /// Makes the job final, and does what follows.
+    fn end(&mut self, number: u64, state: JobState, now: Timestamp, followed: &mut Followed) {
+        self.end_job(number, state, now, followed);
+        if let Some(place) = self.jobs.get(&number).and_then(|job| job.place) {
+            self.settle(place.run, now, followed);
+        }
+        self.release_all(followed);
+    }
+
+    /// There will be another attempt of the job.
+    pub(super) fn tell_retry(
+        &mut self,
+        number: u64,
+        attempt: u32,
+        message: Option<String>,
+        now: Timestamp,
+        followed: &mut Followed,
+    ) {
+        let Some(place) = self.jobs.get(&number).and_then(|job| job.place) else { return };
+        let Some(run) = self.runs.get_mut(&place.run) else { return };
+        let job = run.job(place.index).name.clone();
+        run.tell(RunEventKind::JobRetrying { job, attempt, message }, now, &mut followed.run);
     }
 
     pub(super) fn live_classes(&self, queue: &QueueName) -> BTreeMap<RequirementClass, bool> {
@@ -107,7 +168,7 @@ impl Queue {
     }
 
     pub(super) fn submit(&mut self, jobs: Vec<NewJob>, now: Timestamp) -> Result<SubmitAnswer, StoreError> {
-        let mut readied = ReadyCount::default();
+        let mut followed = Followed::default();
         let mut answers = Vec::with_capacity(jobs.len());
         for (index, new) in jobs.into_iter().enumerate() {
             let earlier = new.idempotency_key.as_ref().and_then(|key| {
@@ -140,11 +201,25 @@ impl Queue {
             job.record.due_at = due;
             self.jobs.insert(number, job);
             if due.is_none() {
-                self.make_ready(number, &mut readied);
+                self.make_ready(number, &mut followed);
             }
             answers.push(Submitted { id, state: self.jobs[&number].record.state, existing: false, created_at: now });
         }
-        Ok(SubmitAnswer { jobs: answers, readied: readied.into_answer() })
+        Ok(SubmitAnswer { jobs: answers, readied: followed.readied.into_answer() })
+    }
+
+    /// Refuses the first job that would bring one class too many into its queue.
+    pub(super) fn check_classes<'a>(&self, jobs: impl Iterator<Item = Option<&'a NewJob>>) -> Result<(), StoreError> {
+        let mut queues: BTreeMap<&QueueName, BTreeSet<RequirementClass>> = BTreeMap::new();
+        for (index, job) in jobs.enumerate() {
+            let Some(job) = job else { continue };
+            let live = || self.live_classes(&job.queue).into_keys().collect();
+            let classes = queues.entry(&job.queue).or_insert_with(live);
+            if classes.insert(job.class.clone()) && classes.len() > MAX_CLASSES_PER_QUEUE {
+                return Err(StoreError::TooManyClasses { index, queue: job.queue.clone() });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn finish(&mut self, result: executr_api::AttemptResult, now: Timestamp) -> FinishAnswer {
@@ -183,30 +258,33 @@ impl Queue {
         } else if !cancelling {
             job.record.error_message = result.error_message;
         }
-        let mut readied = ReadyCount::default();
+        let handed = Handed { outputs: result.outputs, artifacts: result.artifacts };
+        let mut followed = Followed::default();
         let mut next_at = None;
-        match next {
-            Next::Final(state) => self.end(number, state, now, &mut readied),
-            Next::Retry(wait) if wait.is_zero() => {
-                job.record.state = JobState::Ready;
-                readied.add(job);
-            }
-            Next::Retry(wait) => {
-                next_at = Some(now.plus(wait));
-                job.record.state = JobState::Scheduled;
-                job.record.due_at = next_at;
-                self.release(number, &mut readied);
-            }
+        if let Next::Retry(wait) = next {
+            job.record.state = if wait.is_zero() { JobState::Ready } else { JobState::Scheduled };
+            next_at = (!wait.is_zero()).then(|| now.plus(wait));
+            job.record.due_at = next_at;
+            let message = job.record.error_message.clone();
+            self.tell_retry(number, fence.attempt, message, now, &mut followed);
         }
+        match next {
+            Next::Final(state) => {
+                if let Some(place) = self.jobs[&number].place {
+                    self.hand_on(place, handed, now);
+                }
+                self.end(number, state, now, &mut followed);
+            }
+            Next::Retry(wait) if wait.is_zero() => {
+                self.reclass(number);
+                followed.readied.add(&self.jobs[&number]);
+            }
+            Next::Retry(_) => self.release(number, &mut followed),
+        }
+        self.let_go(number);
         let state = self.jobs[&number].record.state;
-        FinishAnswer::Taken(Finished {
-            state,
-            started_at,
-            worker,
-            next_at,
-            readied: readied.into_answer(),
-            run: crate::RunProgress::default(),
-        })
+        let readied = followed.readied.into_answer();
+        FinishAnswer::Taken(Finished { state, started_at, worker, next_at, readied, run: followed.run })
     }
 
     pub(super) fn give_back(&mut self, fence: Fence, now: Timestamp) -> FinishAnswer {
@@ -220,22 +298,19 @@ impl Queue {
         };
         let (started_at, worker) = (attempt.record.started_at, attempt.record.worker.clone());
         job.end_attempt(AttemptStatus::Returned, now);
-        let mut readied = ReadyCount::default();
+        let mut followed = Followed::default();
         if job.record.state == JobState::Cancelling {
-            self.end(number, JobState::Cancelled, now, &mut readied);
+            self.end(number, JobState::Cancelled, now, &mut followed);
         } else {
             job.record.state = JobState::Ready;
-            readied.add(job);
+            self.reclass(number);
+            followed.readied.add(&self.jobs[&number]);
+            self.tell_retry(number, fence.attempt, None, now, &mut followed);
         }
+        self.let_go(number);
         let state = self.jobs[&number].record.state;
-        FinishAnswer::Taken(Finished {
-            state,
-            started_at,
-            worker,
-            next_at: None,
-            readied: readied.into_answer(),
-            run: crate::RunProgress::default(),
-        })
+        let readied = followed.readied.into_answer();
+        FinishAnswer::Taken(Finished { state, started_at, worker, next_at: None, readied, run: followed.run })
     }
 
     pub(super) fn renew(&mut self, renewal: crate::Renewal, now: Timestamp) -> RenewAnswer {
@@ -255,54 +330,59 @@ impl Queue {
         match job.record.state {
             state if state.is_final() => CancelAnswer::Final(state),
             JobState::Running | JobState::Cancelling if pending_only => CancelAnswer::Running,
-            state @ (JobState::Running | JobState::Cancelling) => {
-                if state == JobState::Running {
-                    job.record.state = JobState::Cancelling;
-                    job.record.reclaimable = false;
-                    job.record.error_message = Some(reason.to_owned());
-                }
-                match job.attempts.last() {
-                    Some(attempt) => {
-                        CancelAnswer::Cancelling { fence: attempt.record.fence, worker: attempt.record.worker.clone() }
-                    }
-                    None => CancelAnswer::NotFound,
-                }
-            }
+            JobState::Running | JobState::Cancelling => match job.ask_to_stop(reason) {
+                Some((fence, worker)) => CancelAnswer::Cancelling { fence, worker },
+                None => CancelAnswer::NotFound,
+            },
             _ => {
                 job.record.error_message = Some(reason.to_owned());
-                let mut readied = ReadyCount::default();
-                self.end(number, JobState::Cancelled, now, &mut readied);
-                CancelAnswer::Cancelled(Cancelled {
-                    readied: readied.into_answer(),
-                    run: crate::RunProgress::default(),
-                })
+                let mut followed = Followed::default();
+                self.end(number, JobState::Cancelled, now, &mut followed);
+                CancelAnswer::Cancelled(Cancelled { readied: followed.readied.into_answer(), run: followed.run })
             }
         }
     }
 
     pub(super) fn advance(&mut self, may_reclaim: bool, limit: usize, now: Timestamp) -> Advanced {
-        let mut readied = ReadyCount::default();
+        let mut followed = Followed::default();
         let mut answer = Advanced::default();
         if may_reclaim {
             let over = self.over(|job| job.lease_deadline(), now);
             answer.more |= over.len() > limit;
             for number in over.into_iter().take(limit) {
-                self.lease_ran_out(number, now, &mut answer, &mut readied);
+                self.lease_ran_out(number, now, &mut answer, &mut followed);
             }
+        }
+        let late = self.late_runs(now);
+        answer.more |= late.len() > limit;
+        for (number, timeout) in late.into_iter().take(limit) {
+            self.stop_run(number, &took_too_long(timeout), now, &mut followed);
         }
         let due = self.over(|job| job.record.due_at, now);
         answer.more |= due.len() > limit;
         for number in due.into_iter().take(limit) {
-            self.make_ready(number, &mut readied);
+            self.make_ready(number, &mut followed);
         }
-        answer.readied = readied.into_answer();
-        answer.next_at = self
-            .jobs
-            .values()
-            .flat_map(|job| [job.record.due_at, job.lease_deadline().filter(|_| may_reclaim)])
-            .flatten()
-            .min();
+        answer.readied = followed.readied.into_answer();
+        answer.run = followed.run;
+        let of_jobs = self.jobs.values().flat_map(|job| {
+            let of_lease = job.lease_deadline().filter(|_| may_reclaim);
+            [job.record.due_at, of_lease]
+        });
+        let of_runs = self.runs.values().filter(|run| run.state == RunState::Running).map(Run::deadline);
+        answer.next_at = of_jobs.chain(of_runs).flatten().min();
         answer
+    }
+
+    /// The running runs whose time is over, and what they were given.
+    fn late_runs(&self, now: Timestamp) -> Vec<(u64, Duration)> {
+        let running = self.runs.iter().filter(|(_, run)| run.state == RunState::Running);
+        let mut late: Vec<_> = running
+            .filter_map(|(number, run)| Some((run.deadline()?, *number, run.new.timeout?)))
+            .filter(|(at, ..)| *at <= now)
+            .collect();
+        late.sort_unstable();
+        late.into_iter().map(|(_, number, timeout)| (number, timeout)).collect()
     }
 
     /// The jobs for which a time has come, in its order.
@@ -317,7 +397,7 @@ impl Queue {
         over.into_iter().map(|(_, number)| number).collect()
     }
 
-    fn lease_ran_out(&mut self, number: u64, now: Timestamp, answer: &mut Advanced, readied: &mut ReadyCount) {
+    fn lease_ran_out(&mut self, number: u64, now: Timestamp, answer: &mut Advanced, followed: &mut Followed) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let Some(attempt) = job.attempts.last() else { return };
         let (fence, worker) = (attempt.record.fence, attempt.record.worker.clone());
@@ -326,7 +406,8 @@ impl Queue {
             JobState::Cancelled
         } else if job.record.lost_leases + 1 < crate::MAX_LOST_LEASES {
             job.record.reclaimable = true;
-            readied.add(job);
+            self.reclass(number);
+            followed.readied.add(&self.jobs[&number]);
             answer.reclaimable.push((fence.job, worker));
             return;
         } else {
@@ -334,7 +415,8 @@ impl Queue {
             job.record.error_message = Some(lost_too_often(job.record.lost_leases));
             JobState::Failed
         };
-        self.end(number, state, now, readied);
+        self.end(number, state, now, followed);
+        self.let_go(number);
         answer.ended.push((fence.job, state, fence, worker));
     }
 
@@ -342,17 +424,32 @@ impl Queue {
         let mut ended: Vec<_> = self
             .jobs
             .iter()
+            .filter(|(_, job)| job.place.is_none())
             .filter_map(|(number, job)| Some((job.record.completed_at?, *number)))
             .filter(|(at, _)| *at < before)
             .collect();
         ended.sort_unstable();
         ended.truncate(limit);
         for (_, number) in &ended {
-            if let Some(job) = self.jobs.remove(number) {
-                self.numbers.remove(&job.new.id);
-            }
+            self.forget(*number);
         }
-        ended.len() as u64
+        let runs = self.runs.iter().filter_map(|(number, run)| Some((run.completed_at?, *number)));
+        let mut runs: Vec<_> = runs.filter(|(at, _)| *at < before).collect();
+        runs.sort_unstable();
+        runs.truncate(limit - ended.len());
+        for (_, number) in &runs {
+            for place in self.places(*number) {
+                self.forget(place.number());
+            }
+            self.runs.remove(number);
+        }
+        (ended.len() + runs.len()) as u64
+    }
+
+    fn forget(&mut self, number: u64) {
+        if let Some(job) = self.jobs.remove(&number) {
+            self.numbers.remove(&job.new.id);
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub(crate) mod overview;
 pub(crate) mod retention;
 pub(crate) mod retries;
 pub(crate) mod returning;
+// Not every store keeps runs yet.
+#[allow(dead_code, unused_macros)]
+#[macro_use]
+pub(crate) mod runs;
 pub(crate) mod stage;
 pub(crate) mod tokens;
 pub(crate) mod workers;

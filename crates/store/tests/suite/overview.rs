@@ -131,7 +131,7 @@ pub(crate) async fn counted<H: Harness>(stage: Stage<H>) {
     assert_eq!(stats.pending_by_priority, map(&[("foreground", 0), ("background", 3), ("best_effort", 1)]));
     assert_eq!(
         stats.jobs_by_state,
-        map(&[("scheduled", 1), ("blocked", 1), ("ready", 2), ("running", 1), ("cancelling", 1)])
+        map(&[("scheduled", 1), ("blocked", 1), ("waiting", 0), ("ready", 2), ("running", 1), ("cancelling", 1)])
     );
     assert_eq!(stats.pending_by_queue, map(&[("default", 3), ("other", 1)]));
 }
