@@ -6,9 +6,11 @@
 mod backoff;
 mod condition;
 mod digest;
+pub mod expression;
 mod ids;
 mod job;
 mod names;
+mod nearest;
 mod priority;
 mod quantity;
 mod requirements;

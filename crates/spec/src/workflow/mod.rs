@@ -1,14 +1,62 @@
 //! What a workflow IS: the file, and the plan that is made of it.
 //!
-//! - [`plan`]: jobs with everything resolved that can be resolved before a run: what coordinators and workers act on.
+//! A file goes this way:
+//! - [`document`]: from text to values with their places;
+//! - [`grammar`]: whether they have the shape of a workflow; the same as JSON Schema;
+//! - [`read`]: to a [`Workflow`], inheritance applied;
+//! - [`check`]: what can be found wrong before anything runs; [`matrix`]: cells;
+//! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on.
 //!
-//! Nothing here reads files or starts anything.
+//! All problems of a file are told together, each with its place: [`problem`]. Nothing here reads files or starts
+//! anything.
 
+mod check;
+mod compile;
+mod document;
+mod file;
+mod grammar;
+mod matrix;
 mod plan;
+mod problem;
 mod provider;
+mod read;
 
+pub use compile::PlanOptions;
+pub use document::MAX_FILE_BYTES;
+pub use file::{RepositoryCopy, Workflow};
+pub use grammar::schema;
+pub use matrix::MAX_CELLS;
 pub use plan::{
     ArtifactInput, ArtifactOutput, ExecutorChoice, FileContent, FileMode, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob,
     RunPlan, SandboxFile, WorkflowJob,
 };
+pub use problem::{Position, Problem, Problems};
 pub use provider::{Provider, SopsFormat};
+
+impl Workflow {
+    /// Reads and checks a workflow file, in YAML or JSON.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let root = match document::read(text, &mut problems) {
+            Ok(root) => root,
+            Err(problem) => {
+                problems.push(problem);
+                return Err(Problems::of(problems));
+            }
+        };
+        grammar::judge(&root, &grammar::WORKFLOW, &mut problems);
+        let mut workflow = read::read(&root, &mut problems);
+        check::check(&mut workflow, &mut problems);
+        Problems::check(problems)?;
+        Ok(workflow)
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
