@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::address::Address;
 use super::fault::Fault;
 use super::options::PostgresOptions;
 use super::output::Days;
+use super::pool::Pool;
 use super::registry::Registry;
 use super::session::Session;
 use super::upkeep::Upkeep;
@@ -19,6 +17,8 @@ use crate::{StoreCounters, StoreError};
 
 /// The first and the longest wait before a new attempt at connecting.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// So many connections for what only shows something to somebody.
+pub(super) const READS: usize = 3;
 /// How often transactions that stood in each other's way are repeated.
 const MOST_CONFLICTS: u32 = 20;
 
@@ -36,9 +36,8 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) upkeep: Upkeep,
     pub(super) days: Days,
-    room: Semaphore,
-    idle: Mutex<Vec<Session>>,
-    open: AtomicU64,
+    queue: Pool,
+    reads: Pool,
     queries: AtomicU64,
     errors: AtomicU64,
     query_micros: AtomicU64,
@@ -48,14 +47,13 @@ impl Core {
     pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
         let address = options.address()?;
         Ok(Self {
-            room: Semaphore::new(options.connections),
+            queue: Pool::new(options.connections),
+            reads: Pool::new(READS),
             options,
             address,
             registry: Registry::default(),
             upkeep: Upkeep::default(),
             days: Days::default(),
-            idle: Mutex::default(),
-            open: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             query_micros: AtomicU64::new(0),
@@ -67,35 +65,19 @@ impl Core {
         self.options.clock_offset.load(Ordering::Relaxed)
     }
 
-    /// A connection of one's own, opened now if none is idle.
-    async fn check_out(&self) -> Result<CheckedOut<'_>, Fault> {
-        let room = self.room.acquire().await.map_err(|_| Fault::Lost("the store is closed".to_owned()))?;
-        let idle = loop {
-            match self.lock_idle().pop() {
-                Some(session) if session.is_clean() => break Some(session),
-                Some(_) => drop(self.open.fetch_sub(1, Ordering::Relaxed)),
-                None => break None,
-            }
-        };
-        let session = match idle {
-            Some(session) => session,
-            None => {
-                let session = Session::connect(&self.address).await?;
-                self.open.fetch_add(1, Ordering::Relaxed);
-                session
-            }
-        };
-        Ok(CheckedOut { core: self, session: Some(session), is_done: false, _room: room })
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Carries out `unit`, again and again while the database is away, as long as the options allow.
     pub(super) async fn carry_out<I: Sync, T>(&self, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
+        self.carry_out_on(&self.queue, input, unit).await
+    }
+
+    /// The same for what only shows something to somebody: however long it takes, the queue's work does not wait for it.
+    pub(super) async fn look_up<I: Sync, T>(&self, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
+        self.carry_out_on(&self.reads, input, unit).await
+    }
+
+    async fn carry_out_on<I: Sync, T>(&self, pool: &Pool, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
         let began = Instant::now();
-        let answer = self.persist(input, unit, began).await;
+        let answer = self.persist(pool, input, unit, began).await;
         self.queries.fetch_add(1, Ordering::Relaxed);
         self.errors.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -103,12 +85,18 @@ impl Core {
         answer
     }
 
-    async fn persist<I: Sync, T>(&self, input: &I, unit: Unit<I, T>, began: Instant) -> Result<T, StoreError> {
+    async fn persist<I: Sync, T>(
+        &self,
+        pool: &Pool,
+        input: &I,
+        unit: Unit<I, T>,
+        began: Instant,
+    ) -> Result<T, StoreError> {
         let mut wait = BACKOFF.0;
         let mut conflicts = 0;
         let mut again = false;
         loop {
-            let fault = match self.try_once(input, unit, &mut again).await {
+            let fault = match self.try_once(pool, input, unit, &mut again).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
@@ -136,14 +124,20 @@ impl Core {
         }
     }
 
-    async fn try_once<I: Sync, T>(&self, input: &I, unit: Unit<I, T>, again: &mut bool) -> Result<T, Fault> {
-        let mut session = self.check_out().await?;
+    async fn try_once<I: Sync, T>(
+        &self,
+        pool: &Pool,
+        input: &I,
+        unit: Unit<I, T>,
+        again: &mut bool,
+    ) -> Result<T, Fault> {
+        let mut session = pool.check_out(&self.address).await?;
         let answer = unit(self, session.get(), input, *again).await;
         if let Err(fault) = &answer {
             *again |= matches!(fault, Fault::Lost(_));
             session.get().roll_back().await;
         }
-        session.is_done = true;
+        session.done();
         answer
     }
 
@@ -152,31 +146,7 @@ impl Core {
             queries: self.queries.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             query_micros: self.query_micros.load(Ordering::Relaxed),
-            connections: self.open.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// A connection that goes back when it is dropped, unless a transaction was left open on it, or a statement: whoever
-/// asked may have gone away in the middle of one, and the next would wait for its end.
-struct CheckedOut<'a> {
-    core: &'a Core,
-    session: Option<Session>,
-    is_done: bool,
-    _room: SemaphorePermit<'a>,
-}
-
-impl CheckedOut<'_> {
-    fn get(&mut self) -> &mut Session {
-        self.session.as_mut().expect("it is taken only when dropped")
-    }
-}
-
-impl Drop for CheckedOut<'_> {
-    fn drop(&mut self) {
-        match self.session.take() {
-            Some(session) if self.is_done && session.is_clean() => self.core.lock_idle().push(session),
-            _ => drop(self.core.open.fetch_sub(1, Ordering::Relaxed)),
+            connections: self.queue.open() + self.reads.open(),
         }
     }
 }

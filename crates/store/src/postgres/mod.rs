@@ -32,6 +32,7 @@ mod lease;
 mod options;
 mod output;
 mod permits;
+mod pool;
 mod registry;
 mod retention;
 mod retire;
@@ -186,21 +187,21 @@ impl Store for PostgresStore {
     async fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
         let found = self
             .core
-            .carry_out(&id, |core, session, id, _| Box::pin(async move { job::by_ids(core, session, &[id.0]).await }))
+            .look_up(&id, |core, session, id, _| Box::pin(async move { job::by_ids(core, session, &[id.0]).await }))
             .await?;
         Ok(found.into_iter().next())
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>, StoreError> {
-        self.core.carry_out(&id, |_, session, id, _| Box::pin(job::attempts(session, *id))).await
+        self.core.look_up(&id, |_, session, id, _| Box::pin(job::attempts(session, *id))).await
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Vec<JobRecord>, StoreError> {
-        self.core.carry_out(query, |core, session, query, _| Box::pin(job::list(core, session, query))).await
+        self.core.look_up(query, |core, session, query, _| Box::pin(job::list(core, session, query))).await
     }
 
     async fn stats(&self) -> Result<StatsView, StoreError> {
-        self.core.carry_out(&(), |core, session, (), _| Box::pin(job::stats(core, session))).await
+        self.core.look_up(&(), |core, session, (), _| Box::pin(job::stats(core, session))).await
     }
 
     async fn classes(&self, queue: &QueueName) -> Result<Vec<(RequirementClass, bool)>, StoreError> {
@@ -230,7 +231,7 @@ impl Store for PostgresStore {
     }
 
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerRecord>, StoreError> {
-        self.core.carry_out(&since, |_, session, since, _| Box::pin(directory::workers(session, *since))).await
+        self.core.look_up(&since, |_, session, since, _| Box::pin(directory::workers(session, *since))).await
     }
 
     async fn append_output(&self, fence: &Fence, chunk: OutputChunk) -> Result<AppendAnswer, StoreError> {
@@ -246,7 +247,7 @@ impl Store for PostgresStore {
         max_bytes: usize,
     ) -> Result<Option<OutputSlice>, StoreError> {
         let wanted = output::Wanted { job, attempt, offset, max_bytes };
-        self.core.carry_out(&wanted, |_, session, wanted, _| Box::pin(output::read(session, *wanted))).await
+        self.core.look_up(&wanted, |_, session, wanted, _| Box::pin(output::read(session, *wanted))).await
     }
 
     async fn append_blob(&self, upload: Uuid, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
@@ -272,7 +273,7 @@ impl Store for PostgresStore {
     async fn read_blob(&self, digest: Digest, offset: u64) -> Result<Option<Bytes>, StoreError> {
         let wanted = (digest, offset);
         self.core
-            .carry_out(&wanted, |_, session, (digest, offset), _| Box::pin(blob::read(session, *digest, *offset)))
+            .look_up(&wanted, |_, session, (digest, offset), _| Box::pin(blob::read(session, *digest, *offset)))
             .await
     }
 
@@ -293,7 +294,7 @@ impl Store for PostgresStore {
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        self.core.carry_out(&(), |_, session, (), _| Box::pin(directory::tokens(session))).await
+        self.core.look_up(&(), |_, session, (), _| Box::pin(directory::tokens(session))).await
     }
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool, StoreError> {

@@ -22,7 +22,7 @@ pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database`, or libpq's `host=… dbname=…`; with `sslmode` and `sslrootcert` as
     /// libpq has them.
     pub url: String,
-    /// How many connections at most, beside two for notifications; 8 by default.
+    /// How many connections at most, beside three for showing jobs and two for notifications; 8 by default.
     pub connections: usize,
     /// How long a command waits for a database that is away before it gives up; 30 s by default.
     pub patience: Duration,

@@ -1,6 +1,5 @@
 //! Buckets that fall out of use, and those that only a newer program understands.
 
-use executr_api::JobQuery;
 use executr_spec::{Offers, Requirements};
 use executr_tests::postgres::Database;
 

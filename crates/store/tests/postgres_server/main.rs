@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use executr_api::{AttemptResult, Fence, JobState, Outcome};
+use executr_api::{AttemptResult, Fence, JobQuery, JobState, Outcome};
 use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, SpecJson, Step, StepCommand, Timestamp, WorkerId};
 use executr_store::postgres::{PostgresOptions, PostgresStore};
 use executr_store::{Claim, Finish, FinishAnswer, NewJob, Signal, Store, StoreError};
@@ -276,6 +276,40 @@ async fn a_database_that_stays_away_is_told_after_a_while() {
     let began = Instant::now();
     while store.submit(vec![job()]).await.is_err() {
         assert!(began.elapsed() < DEADLINE);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_that_hang_hold_up_no_work() {
+    let Some(database) = postgres::database() else { return };
+    let store = open(database.url()).await;
+    store.submit(vec![job()]).await.expect("submitted");
+    // A list looks for attempts, the queue's work does not.
+    let (blocker, line) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
+    tokio::spawn(line);
+    let lock = "BEGIN; LOCK TABLE executr.attempt IN ACCESS EXCLUSIVE MODE";
+    blocker.batch_execute(lock).await.expect("locked");
+    let lists: Vec<_> = (0..20)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.jobs(&JobQuery::default()).await.expect("a list").len() })
+        })
+        .collect();
+    let hanging = "SELECT count(*) > 1 FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while database.sql(hanging) != "t\n" {
+        tokio::task::yield_now().await;
+    }
+    let work = async {
+        store.submit(vec![job()]).await.expect("submitted");
+        assert_eq!(claim(&store, "w", 10).await.len(), 2);
+        store.advance(true, 10).await.expect("time passes");
+    };
+    tokio::time::timeout(DEADLINE, work).await.expect("nothing waits for the lists");
+    assert!(lists.iter().all(|list| !list.is_finished()));
+    blocker.batch_execute("ROLLBACK").await.expect("unlocked");
+    for list in lists {
+        assert!((1..=2).contains(&list.await.expect("a list")));
     }
 }
 
