@@ -28,7 +28,7 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
             Ok(Signal::Output(job)) => core.watches.output(job),
             // Nobody waits for a run yet.
             Ok(Signal::Run(_)) => {}
-            Err(RecvError::Lagged(_)) => {
+            Ok(Signal::Anything) | Err(RecvError::Lagged(_)) => {
                 core.watches.all();
                 look(&core, core.ready.tracked()).await;
             }

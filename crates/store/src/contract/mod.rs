@@ -214,6 +214,8 @@ pub enum Signal {
     Output(JobId),
     /// Events of the run were written, or jobs of it are asked about.
     Run(RunId),
+    /// Any of these, and any number: something happened that nobody could tell in detail.
+    Anything,
 }
 
 /// Totals of a store since it was opened.

@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::address::Address;
 use super::fault::Fault;
@@ -36,6 +39,8 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) upkeep: Upkeep,
     pub(super) days: Days,
+    /// Notified when a command of the queue was carried out that may have been carried out before.
+    pub(super) doubts: Arc<Notify>,
     queue: Pool,
     reads: Pool,
     queries: AtomicU64,
@@ -47,6 +52,7 @@ impl Core {
     pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
         let address = options.address()?;
         Ok(Self {
+            doubts: Arc::default(),
             queue: Pool::new(options.connections),
             reads: Pool::new(READS),
             options,
@@ -67,17 +73,28 @@ impl Core {
 
     /// Carries out `unit`, again and again while the database is away, as long as the options allow.
     pub(super) async fn carry_out<I: Sync, T>(&self, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
-        self.carry_out_on(&self.queue, input, unit).await
+        let mut again = false;
+        let answer = self.carry_out_on(&self.queue, input, unit, &mut again).await;
+        if again {
+            self.doubts.notify_one();
+        }
+        answer
     }
 
     /// The same for what only shows something to somebody: however long it takes, the queue's work does not wait for it.
     pub(super) async fn look_up<I: Sync, T>(&self, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
-        self.carry_out_on(&self.reads, input, unit).await
+        self.carry_out_on(&self.reads, input, unit, &mut false).await
     }
 
-    async fn carry_out_on<I: Sync, T>(&self, pool: &Pool, input: &I, unit: Unit<I, T>) -> Result<T, StoreError> {
+    async fn carry_out_on<I: Sync, T>(
+        &self,
+        pool: &Pool,
+        input: &I,
+        unit: Unit<I, T>,
+        again: &mut bool,
+    ) -> Result<T, StoreError> {
         let began = Instant::now();
-        let answer = self.persist(pool, input, unit, began).await;
+        let answer = self.persist(pool, input, unit, again, began).await;
         self.queries.fetch_add(1, Ordering::Relaxed);
         self.errors.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -90,13 +107,13 @@ impl Core {
         pool: &Pool,
         input: &I,
         unit: Unit<I, T>,
+        again: &mut bool,
         began: Instant,
     ) -> Result<T, StoreError> {
         let mut wait = BACKOFF.0;
         let mut conflicts = 0;
-        let mut again = false;
         loop {
-            let fault = match self.try_once(pool, input, unit, &mut again).await {
+            let fault = match self.try_once(pool, input, unit, again).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };

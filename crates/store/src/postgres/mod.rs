@@ -4,6 +4,7 @@
 //! few set-wise statements; whatever is decided row by row is decided here, by the rules in [`crate::lifecycle`]. Where a
 //! job stands is told by the one table that has a row for it, see `migrations/0001_queue.sql`. While the database is away
 //! commands wait and are repeated ([`core`]); each may be carried out twice:
+//! - what it brought about may be missing in its answer, so [`Anything`](Signal::Anything) is signalled;
 //! - a job that is submitted again under its id is recognised;
 //! - a claim whose answer was lost left leases, which `leases_of` shows;
 //! - a result that was taken is answered with `Before`;
@@ -102,7 +103,7 @@ impl PostgresStore {
         core.carry_out(&(), |core, session, (), _| Box::pin(core.registry.refresh(session))).await?;
         upkeep::start(&core);
         Ok(Self {
-            signals: Signals::start(&core.address),
+            signals: Signals::start(&core.address, core.doubts.clone()),
             submit: Gatherer::start(core.clone(), MOST_ROWS, |core, session, jobs, again| {
                 Box::pin(submit::submit(core, session, jobs, again))
             }),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use executr_spec::{JobId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
@@ -50,19 +51,19 @@ enum Sent {
 /// Who sends, and what; nothing stands for anything.
 type Payload = (Uuid, Option<Vec<Sent>>);
 
-impl From<&Signal> for Sent {
-    fn from(signal: &Signal) -> Self {
-        match signal {
+impl Sent {
+    /// The signal as it is sent, unless nothing in detail can be told.
+    fn of(signal: &Signal) -> Option<Self> {
+        Some(match signal {
             Signal::Ready(queue, class) => Self::Ready(queue.as_str().to_owned(), class.as_str().to_owned()),
             Signal::Cancelling(job, worker) => Self::Cancelling(job.0, worker.0.clone()),
             Signal::Changed(job) => Self::Changed(job.0),
             Signal::Output(job) => Self::Output(job.0),
             Signal::Run(run) => Self::Run(run.0),
-        }
+            Signal::Anything => return None,
+        })
     }
-}
 
-impl Sent {
     /// The signal, unless a newer program sent what this one does not know.
     fn signal(self) -> Option<Signal> {
         Some(match self {
@@ -93,7 +94,10 @@ pub(super) struct Signals(Arc<Inner>);
 
 impl Signals {
     /// Starts listening and sending. Both end with this value.
-    pub(super) fn start(address: &Address) -> Self {
+    ///
+    /// `doubts` is notified when a command of this store may have done more than its answer tells, because an answer of
+    /// the database was lost: then all are told that anything may have happened.
+    pub(super) fn start(address: &Address, doubts: Arc<Notify>) -> Self {
         let inner = Arc::new(Inner {
             id: Uuid::new_v4(),
             waiting: Mutex::default(),
@@ -102,18 +106,12 @@ impl Signals {
         });
         tokio::spawn(listen(Arc::downgrade(&inner), address.clone()));
         tokio::spawn(send(Arc::downgrade(&inner), address.clone()));
+        tokio::spawn(tell_of_doubts(Arc::downgrade(&inner), doubts));
         Self(inner)
     }
 
     pub(super) fn publish(&self, signal: Signal) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.signals.len() < MOST_WAITING {
-            waiting.signals.insert(signal);
-        } else {
-            waiting.overflow = true;
-        }
-        drop(waiting);
-        self.0.wake.notify_one();
+        self.0.publish(signal);
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Signal> {
@@ -129,12 +127,21 @@ impl Drop for Signals {
 }
 
 impl Inner {
-    /// Tells receivers that anything may have happened, by sending more than they can have read.
-    fn tell_of_a_gap(&self) {
-        for _ in 0..2 * CAPACITY {
-            // Nobody may be listening.
-            drop(self.received.send(Signal::Changed(JobId(Uuid::nil()))));
+    fn publish(&self, signal: Signal) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.signals.len() < MOST_WAITING && signal != Signal::Anything {
+            waiting.signals.insert(signal);
+        } else {
+            waiting.overflow = true;
         }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Tells receivers that anything may have happened.
+    fn tell_of_a_gap(&self) {
+        // Nobody may be listening.
+        drop(self.received.send(Signal::Anything));
     }
 
     fn receive(&self, payload: &str) {
@@ -198,6 +205,20 @@ async fn listen_once(inner: &Weak<Inner>, address: &Address, first: bool) -> Res
                 }
             }
             _ = tick.tick() => if inner.strong_count() == 0 { return Ok(()) },
+        }
+    }
+}
+
+/// Tells of doubts until the store is gone; of many that arise together once.
+async fn tell_of_doubts(inner: Weak<Inner>, doubts: Arc<Notify>) {
+    loop {
+        let is_told = timeout(Duration::from_secs(1), doubts.notified()).await.is_ok();
+        let Some(inner) = inner.upgrade() else { return };
+        if is_told {
+            inner.tell_of_a_gap();
+            inner.publish(Signal::Anything);
+            drop(inner);
+            tokio::time::sleep(BELIEVED.1).await;
         }
     }
 }
@@ -276,7 +297,7 @@ fn payloads(from: Uuid, waiting: &Waiting) -> Vec<String> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     for signal in &waiting.signals {
-        let sent = Sent::from(signal);
+        let Some(sent) = Sent::of(signal) else { continue };
         let size = serde_json::to_string(&sent).map_or(0, |text| text.len()) + 1;
         if bytes + size > MOST_BYTES - 100 && !batch.is_empty() {
             payloads.push(whole(Some(std::mem::take(&mut batch))));

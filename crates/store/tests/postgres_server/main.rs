@@ -12,7 +12,6 @@ use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, SpecJson, Step
 use executr_store::postgres::{PostgresOptions, PostgresStore};
 use executr_store::{Claim, Finish, FinishAnswer, NewJob, Signal, Store, StoreError};
 use executr_tests::postgres::{self, Durability, Server, Stop};
-use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 /// Long enough for a machine that is busy with other tests.
@@ -174,14 +173,49 @@ async fn whoever_could_not_listen_is_told_so() {
         server.stop(Stop::Fast);
         server.resume();
     });
-    let told = async {
-        loop {
-            if let Err(RecvError::Lagged(_)) = signals.recv().await {
-                return;
-            }
-        }
-    };
+    let told = async { while signals.recv().await.expect("a signal") != Signal::Anything {} };
     tokio::time::timeout(DEADLINE, told).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_told_of() {
+    let Some(server) = Server::start(Durability::Fast) else { return };
+    let database = server.database();
+    let (store, other) = (open(database.url()).await, open(database.url()).await);
+    let (mut own, mut others) = (store.subscribe(), other.subscribe());
+    // A commit waits for a standby that isn't there, with the job already on the disk.
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    database.sql("SELECT pg_reload_conf()");
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let began = Instant::now();
+    let mut submitted = Vec::new();
+    loop {
+        // The setting takes a moment to be heard of.
+        assert!(began.elapsed() < DEADLINE, "no commit waits");
+        let new = job();
+        submitted.push(new.id);
+        let submitting = tokio::spawn({
+            let store = store.clone();
+            async move { store.submit(vec![new]).await.expect("submitted") }
+        });
+        while !submitting.is_finished() {
+            database.sql(cut);
+        }
+        let answer = submitting.await.expect("an answer");
+        assert!(!answer.jobs[0].existing);
+        if answer.readied.is_empty() {
+            // It was there already, and who was to be told was not known any more.
+            break;
+        }
+    }
+    for signals in [&mut own, &mut others] {
+        let told = async { while signals.recv().await.expect("a signal") != Signal::Anything {} };
+        tokio::time::timeout(DEADLINE, told).await.expect("in time");
+    }
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    database.sql("SELECT pg_reload_conf()");
+    let taken = tokio::time::timeout(DEADLINE, claim(&store, "w", 1_000)).await.expect("in time");
+    assert_eq!(taken.iter().map(|fence| fence.job).collect::<Vec<_>>(), submitted);
 }
 
 /// Works at the queue until it is told to stop and nothing is left; whatever happens to the database, no call may fail.
