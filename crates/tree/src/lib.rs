@@ -1,5 +1,9 @@
-//! Content-addressed blobs and, later, trees of files.
+//! Trees of files, and the blobs they are made of.
 //!
+//! - [`Manifest`]: what a tree is; its bytes are described in `docs/trees.md`;
+//! - [`snapshot`]: making a tree of a directory or a file, in a git repository of what git would take;
+//! - [`materialise`]: putting a tree into a directory;
+//! - [`diff`] and [`changes`]: what is different between two trees, or has changed since a tree was put somewhere;
 //! - [`BlobDir`]: a directory of blobs, each under its SHA-256. A blob under its name is whole, always;
 //! - [`Partial`]: a blob on its way there, which survives the death of who brings it;
 //! - [`FileLock`]: what several processes that share a directory agree by.
@@ -7,10 +11,27 @@
 //! Everything here is synchronous and knows files only: where bytes come from, and who may have them, is decided
 //! elsewhere.
 
+mod beneath;
 mod blob_dir;
+mod changes;
 mod file_lock;
+mod manifest;
+mod materialise;
+mod parallel;
 mod partial;
+mod snapshot;
+mod source;
+mod stamp;
 
 pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
+pub use changes::{Changes, changes, diff};
 pub use file_lock::FileLock;
+pub use manifest::{
+    Entry, Extent, FileEntry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, MODE_BITS, Manifest, ManifestError,
+    Place, SMALL,
+};
+pub use materialise::{Existing, MaterialiseError, Placed, materialise};
 pub use partial::Partial;
+pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
+pub use source::BlobSource;
+pub use stamp::Stamp;

@@ -1,0 +1,277 @@
+//! Making a tree of a directory or a file as it stands.
+//!
+//! [`walk`] finds what belongs to it ([`repository`] and [`git_index`] know what git says), [`hashing`] reads what
+//! [`stat_cache`] doesn't know. A snapshot copies nothing: it is a [`BlobSource`](crate::BlobSource) whose blobs are read
+//! from the files themselves, which whoever takes them verifies.
+
+mod blobs;
+mod git_index;
+mod hashing;
+mod repository;
+mod stat_cache;
+mod walk;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use executr_spec::Digest;
+use thiserror::Error;
+
+use crate::beneath;
+use crate::manifest::{Manifest, ManifestError};
+use crate::stamp::Stamp;
+use hashing::ReadError;
+use stat_cache::{Notes, StatCache};
+use walk::{Found, FoundKind};
+
+pub use blobs::LooseBlob;
+
+/// How often a snapshot is begun in which a file changes while it is read.
+const TRIES: usize = 4;
+
+/// What belongs to a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotOptions {
+    /// In a git repository only what is tracked or not ignored, without `.git`. Elsewhere, and when false, everything.
+    pub git: bool,
+    /// The repository's `.git` too.
+    pub copy_git: bool,
+    /// Files with rules that hold in every repository, as git's `core.excludesFile`.
+    pub excludes: Vec<PathBuf>,
+    /// Where to keep what is known of the files, so that the next snapshot needn't read them. One file per directory.
+    pub stat_cache: Option<PathBuf>,
+}
+
+impl SnapshotOptions {
+    /// What `copy_repo` copies: tracked files, and untracked ones that aren't ignored.
+    #[must_use]
+    pub fn repository() -> Self {
+        Self { git: true, ..Self::default() }
+    }
+
+    /// Everything: what an artifact holds.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self::default()
+    }
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// The system refused.
+    #[error("cannot {action} {}: {source}; check that it is there and may be read", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something goes on writing.
+    #[error("{} changed while it was read, several times; let what writes it finish first", path.display())]
+    Changing {
+        /// What changed.
+        path: PathBuf,
+    },
+    /// It is neither a file, nor a directory, nor a link.
+    #[error("{} is no file, directory or link, and nothing else can be saved", path.display())]
+    Special {
+        /// What it is about.
+        path: PathBuf,
+    },
+    /// There is too much.
+    #[error("there are more than {most} files and directories; leave some out, in a git repository with .gitignore")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// What was found makes no tree.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl SnapshotError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// A tree of files as they stood, and the way to their bytes.
+#[derive(Debug)]
+pub struct Snapshot {
+    manifest: Manifest,
+    encoded: Vec<u8>,
+    digest: Digest,
+    root: PathBuf,
+    /// Its name below the root, when it is no directory.
+    single: Option<PathBuf>,
+    /// Which entries each blob is made of.
+    index: OnceLock<HashMap<Digest, Vec<usize>>>,
+}
+
+impl Snapshot {
+    /// The tree.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The manifest's bytes: the blob that the tree's digest names.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// The tree's digest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Makes a tree of the directory, file or link at `path`. A link that `path` ends with isn't followed unless it leads to a
+/// directory and `path` ends with `/`.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn snapshot(path: &Path, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
+    begin(path, options, StatCache::default(), None)
+}
+
+/// As [`snapshot`], telling of each blob as soon as it is known, so that it can be sent while others are still being read.
+/// It is told from several threads, and again when something changed and is read anew: not every blob told of is one of
+/// the tree.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn snapshot_telling(
+    path: &Path,
+    options: &SnapshotOptions,
+    tell: &(dyn Fn(LooseBlob) + Sync),
+) -> Result<Snapshot, SnapshotError> {
+    begin(path, options, StatCache::default(), Some(tell))
+}
+
+/// As [`snapshot`], taking files that look so for what they are said to be.
+pub(crate) fn snapshot_knowing<'a>(
+    path: &Path,
+    options: &SnapshotOptions,
+    known: impl Iterator<Item = (&'a Path, Stamp, Digest)>,
+) -> Result<Snapshot, SnapshotError> {
+    let mut cache = StatCache::default();
+    for (path, stamp, digest) in known {
+        cache.learn(path, stamp, digest);
+    }
+    begin(path, options, cache, None)
+}
+
+fn begin(
+    path: &Path,
+    options: &SnapshotOptions,
+    mut cache: StatCache,
+    tell: Option<&(dyn Fn(LooseBlob) + Sync)>,
+) -> Result<Snapshot, SnapshotError> {
+    let stat = rustix::fs::lstat(path).map_err(|errno| SnapshotError::io("look at", path)(errno.into()))?;
+    let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    // What stands alone is found below the directory it is in, under no name of its own.
+    let root_path =
+        if is_directory { path.to_owned() } else { path.parent().map_or_else(PathBuf::new, Path::to_owned) };
+    let root_path = std::path::absolute(root_path).map_err(SnapshotError::io("find", path))?;
+    let root = beneath::open_root(&root_path).map_err(SnapshotError::io("open", &root_path))?;
+    let job = Job { root, root_path, path, options, tell };
+    if let Some(path) = &options.stat_cache {
+        cache = StatCache::read(path);
+    }
+    for _ in 1..TRIES {
+        // When something changed, what was read of the others is still good.
+        if let Ok(snapshot) = job.attempt(is_directory, &mut cache)? {
+            return Ok(snapshot);
+        }
+    }
+    job.attempt(is_directory, &mut cache)?.map_err(|path| SnapshotError::Changing { path })
+}
+
+struct Job<'a> {
+    root: OwnedFd,
+    root_path: PathBuf,
+    path: &'a Path,
+    options: &'a SnapshotOptions,
+    tell: Option<&'a (dyn Fn(LooseBlob) + Sync)>,
+}
+
+impl Job<'_> {
+    /// One try; within, the path of what changed.
+    fn attempt(&self, is_directory: bool, cache: &mut StatCache) -> Result<Result<Snapshot, PathBuf>, SnapshotError> {
+        let looked = stat_cache::now();
+        let found =
+            if is_directory { walk::walk(&self.root, &self.root_path, self.options)? } else { vec![self.single()?] };
+        let known = Mutex::new(HashMap::new());
+        let tell = |digest, files: &[usize]| {
+            if let Some(tell) = self.tell {
+                tell(LooseBlob::new(digest, &self.root_path, files.iter().map(|index| &found[*index])));
+            }
+        };
+        let outcome = hashing::hash(&self.root, &self.root_path, &found, cache, &known, &tell);
+        match outcome {
+            Ok(outcome) => {
+                if outcome.read {
+                    self.note(&outcome, &found, looked);
+                }
+                let mut manifest = outcome.manifest;
+                if !is_directory {
+                    manifest = manifest.without_name()?;
+                }
+                let encoded = manifest.encode();
+                let digest = Digest::of(&encoded);
+                let root = self.root_path.clone();
+                let single = found.first().filter(|_| !is_directory).map(|found| found.path.clone());
+                Ok(Ok(Snapshot { manifest, encoded, digest, root, single, index: OnceLock::new() }))
+            }
+            Err(ReadError::Changed(index)) => {
+                let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+                for (index, digest) in known {
+                    if let Found { path, kind: FoundKind::File(stamp) } = &found[index] {
+                        cache.learn(path, *stamp, digest);
+                    }
+                }
+                Ok(Err(self.root_path.join(&found[index].path)))
+            }
+            Err(ReadError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// What stands at the path, which is no directory.
+    fn single(&self) -> Result<Found, SnapshotError> {
+        let failed = |errno: rustix::io::Errno| SnapshotError::io("look at", self.path)(errno.into());
+        let stat = rustix::fs::lstat(self.path).map_err(failed)?;
+        let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
+        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            rustix::fs::FileType::RegularFile => FoundKind::File(Stamp::of(&stat)),
+            rustix::fs::FileType::Symlink => {
+                FoundKind::Symlink(std::fs::read_link(self.path).map_err(SnapshotError::io("read", self.path))?)
+            }
+            _ => return Err(SnapshotError::Special { path: self.path.to_owned() }),
+        };
+        Ok(Found { path: name, kind })
+    }
+
+    fn note(&self, outcome: &hashing::Outcome, found: &[Found], looked: i64) {
+        let Some(path) = &self.options.stat_cache else { return };
+        let mut notes = Notes::default();
+        for (entry, found) in outcome.manifest.entries().iter().zip(found) {
+            if let (crate::manifest::Kind::File(file), FoundKind::File(stamp)) = (&entry.kind, &found.kind) {
+                notes.file(&entry.path, stamp, file.digest, looked);
+            }
+        }
+        for (files, digest) in &outcome.packs {
+            notes.pack(*files, *digest);
+        }
+        notes.write(path);
+    }
+}

@@ -1,0 +1,191 @@
+//! What is known of files from the last snapshot: a file that looks as it did is not read again.
+//!
+//! Like git's index it doesn't believe a file that was changed about when it was read: within one tick of the clock it may
+//! have been changed again and look the same. Such files are not noted.
+//!
+//! The file is a cache: one that can't be read, or isn't what it should be, is as good as none.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use executr_spec::Digest;
+
+use crate::stamp::Stamp;
+
+const MAGIC: &[u8] = b"executr stat cache 1\n";
+/// So long before a file was looked at it must have been at rest, in nanoseconds: no clock of a filesystem that counts
+/// nanoseconds is coarser.
+const REST: i64 = 100_000_000;
+/// The same for filesystems that count seconds.
+const COARSE_REST: i64 = 2_100_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// Digests by path and by pack.
+#[derive(Debug, Default)]
+pub(super) struct StatCache {
+    files: HashMap<Box<[u8]>, (Stamp, Digest)>,
+    packs: HashMap<Digest, Digest>,
+}
+
+/// What a snapshot found out, to be written.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    bytes: Vec<u8>,
+}
+
+impl StatCache {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> Self {
+        fs::read(path).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
+    }
+
+    /// The digest of a file that looks so.
+    pub(super) fn file(&self, path: &Path, stamp: &Stamp) -> Option<Digest> {
+        let (known, digest) = self.files.get(path.as_os_str().as_bytes())?;
+        (known == stamp).then_some(*digest)
+    }
+
+    /// Remembers a file for as long as this lives.
+    pub(super) fn learn(&mut self, path: &Path, stamp: Stamp, digest: Digest) {
+        self.files.insert(path.as_os_str().as_bytes().into(), (stamp, digest));
+    }
+
+    /// The digest of the pack of files with these digests.
+    pub(super) fn pack(&self, files: Digest) -> Option<Digest> {
+        self.packs.get(&files).copied()
+    }
+}
+
+impl Notes {
+    /// Notes a file that was read, or known, when the clock said `looked` (nanoseconds since 1970).
+    pub(super) fn file(&mut self, path: &Path, stamp: &Stamp, digest: Digest, looked: i64) {
+        let last = stamp.ctime.max(stamp.mtime);
+        let coarse = stamp.ctime % SECOND == 0;
+        if last > looked.saturating_sub(if coarse { COARSE_REST } else { REST }) {
+            return;
+        }
+        let path = path.as_os_str().as_bytes();
+        let Ok(length) = u16::try_from(path.len()) else { return };
+        self.bytes.push(b'f');
+        self.bytes.extend(length.to_le_bytes());
+        self.bytes.extend(path);
+        self.bytes.extend(stamp.ctime.to_le_bytes());
+        self.bytes.extend(stamp.mtime.to_le_bytes());
+        self.bytes.extend(stamp.size.to_le_bytes());
+        self.bytes.extend(stamp.inode.to_le_bytes());
+        self.bytes.extend(stamp.mode.to_le_bytes());
+        self.bytes.extend(digest.0);
+    }
+
+    /// Notes a pack of files with these digests.
+    pub(super) fn pack(&mut self, files: Digest, digest: Digest) {
+        self.bytes.push(b'p');
+        self.bytes.extend(files.0);
+        self.bytes.extend(digest.0);
+    }
+
+    /// Puts the notes in the place of those at `path`. What can't be written is read again the next time.
+    pub(super) fn write(self, path: &Path) {
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let write = || {
+            let mut file = fs::File::create(&temporary)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&self.bytes)?;
+            file.write_all(&Digest::of(&self.bytes).0)?;
+            drop(file);
+            fs::rename(&temporary, path)
+        };
+        if write().is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<StatCache> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (mut rest, digest) = rest.split_at_checked(rest.len().checked_sub(32)?)?;
+    if Digest::of(rest).0 != *digest {
+        return None;
+    }
+    let mut cache = StatCache::default();
+    cache.files.reserve(rest.len() / 128);
+    while let Some((kind, after)) = rest.split_first() {
+        rest = after;
+        if *kind == b'p' {
+            let files = take(&mut rest)?;
+            cache.packs.insert(Digest(files), Digest(take(&mut rest)?));
+            continue;
+        }
+        let length = usize::from(u16::from_le_bytes(take(&mut rest)?));
+        let (path, after) = rest.split_at_checked(length)?;
+        rest = after;
+        let stamp = Stamp {
+            ctime: i64::from_le_bytes(take(&mut rest)?),
+            mtime: i64::from_le_bytes(take(&mut rest)?),
+            size: u64::from_le_bytes(take(&mut rest)?),
+            inode: u64::from_le_bytes(take(&mut rest)?),
+            mode: u32::from_le_bytes(take(&mut rest)?),
+        };
+        cache.files.insert(path.into(), (stamp, Digest(take(&mut rest)?)));
+    }
+    Some(cache)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*taken)
+}
+
+/// What the clock says, in nanoseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(changed: i64) -> Stamp {
+        Stamp { ctime: changed, mtime: changed, size: 5, inode: 7, mode: 0o100_644 }
+    }
+
+    #[test]
+    fn what_was_noted_is_known_while_it_looks_the_same() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("cache");
+        let (at, file, pack) = (50 * SECOND + 1, Digest::of(b"file"), Digest::of(b"pack"));
+        let mut notes = Notes::default();
+        notes.file(Path::new("a/b"), &stamp(at), file, at + REST);
+        notes.pack(file, pack);
+        notes.write(&path);
+        let cache = StatCache::read(&path);
+        assert_eq!(cache.file(Path::new("a/b"), &stamp(at)), Some(file));
+        assert_eq!(cache.file(Path::new("a/b"), &stamp(at + 1)), None);
+        assert_eq!(cache.file(Path::new("a/b"), &Stamp { inode: 8, ..stamp(at) }), None);
+        assert_eq!((cache.pack(file), cache.pack(pack)), (Some(pack), None));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[40] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(StatCache::read(&path).pack(file), None, "a damaged cache is none");
+    }
+
+    #[test]
+    fn what_changed_about_when_it_was_read_is_not_believed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("cache");
+        let at = 50 * SECOND + 1;
+        let mut notes = Notes::default();
+        notes.file(Path::new("fresh"), &stamp(at), Digest::of(b"x"), at + REST - 1);
+        notes.file(Path::new("coarse"), &stamp(50 * SECOND), Digest::of(b"x"), 52 * SECOND);
+        notes.write(&path);
+        let cache = StatCache::read(&path);
+        assert_eq!(cache.file(Path::new("fresh"), &stamp(at)), None);
+        assert_eq!(cache.file(Path::new("coarse"), &stamp(50 * SECOND)), None);
+    }
+}

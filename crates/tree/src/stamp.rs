@@ -1,0 +1,34 @@
+//! What a file looked like from outside: by this it is known to be unchanged without being read.
+
+use rustix::fs::Stat;
+
+/// Times, length, inode and mode of a file. The kernel sets the time of change at every change and nobody can set it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was last changed in any way, in nanoseconds since 1970.
+    pub ctime: i64,
+    /// When its content was last written, in nanoseconds since 1970.
+    pub mtime: i64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its kind and permissions.
+    pub mode: u32,
+}
+
+impl Stamp {
+    /// What the system says about a file.
+    #[must_use]
+    #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the fields differ between processors")]
+    pub(crate) fn of(stat: &Stat) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            ctime: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            mtime: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            size: stat.st_size as u64,
+            inode: stat.st_ino as u64,
+            mode: stat.st_mode as u32,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Trees of real files: made, put somewhere, compared.
+
+#![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
+
+mod changed;
+mod directories;
+mod git;
+mod hostile;
+mod round_trip;
