@@ -36,6 +36,7 @@ impl suite::Harness for Embedded {
 }
 
 contract_suite!(Embedded);
+run_suite!(Embedded);
 
 #[test]
 fn random_commands_do_what_they_do_to_the_model() {

@@ -11,6 +11,7 @@ use super::error::damaged;
 use super::index::BucketId;
 use super::lease::{Ending, Live};
 use super::row::{backoff, get, job_id, micros, to_json};
+use super::runs::Followed;
 use super::writer::Writer;
 use crate::{Claim, ClaimAnswer, Claimed, StoreError};
 
@@ -22,22 +23,29 @@ impl Writer<'_> {
 
     fn claim_one(&mut self, claim: &Claim) -> Result<ClaimAnswer, StoreError> {
         let mut answer = ClaimAnswer::default();
-        let offers = to_json(&*claim.offers)?;
+        let mut followed = Followed::default();
+        // Which worker it is stands apart: it is never sent.
+        let offers = to_json(&(&*claim.offers, claim.offers.worker.as_ref()))?;
         let (worker, ip) = (Arc::from(claim.worker.0.as_str()), claim.ip.as_deref().map(Arc::from));
         for queue in &claim.queues {
-            let classes = self.index.classes_for(queue, &claim.offers, &offers);
+            let mut classes = self.index.classes_for(queue, &claim.offers, &offers);
             for priority in Priority::ALL {
                 while (answer.leases.len() as u64) < u64::from(claim.limit) {
                     let Some((bucket, seq)) = self.index.next(queue, priority, &classes, self.connection)? else {
                         break;
                     };
-                    self.hand_out(bucket, seq, claim, &worker, ip.as_ref(), &mut answer)?;
+                    if self.hand_out(bucket, seq, claim, &worker, ip.as_ref(), &mut answer, &mut followed)? {
+                        classes = self.index.classes_for(queue, &claim.offers, &offers);
+                    }
                 }
             }
         }
+        answer.run = followed.into_progress(&self.index)?;
         Ok(answer)
     }
 
+    /// Hands out a job. Returns whether others were moved to other classes by it.
+    #[expect(clippy::too_many_arguments, reason = "what is the same for all jobs of a claim is made once")]
     fn hand_out(
         &mut self,
         bucket: BucketId,
@@ -46,7 +54,8 @@ impl Writer<'_> {
         worker: &Arc<str>,
         ip: Option<&Arc<str>>,
         answer: &mut ClaimAnswer,
-    ) -> Result<(), StoreError> {
+        followed: &mut Followed,
+    ) -> Result<bool, StoreError> {
         let now = self.now();
         let (mut live, created_at, spec) = {
             let mut statement = self.statements.get(
@@ -86,9 +95,12 @@ impl Writer<'_> {
             live.lost_leases += 1;
             self.end_lease(live.fence.job, &Ending { status: AttemptStatus::Lost, result: None })?;
             self.execute("UPDATE job SET lost_leases = ?2 WHERE seq = ?1", params![seq, live.lost_leases])?;
+            if let Some(place) = self.runs.place(seq) {
+                self.lease_was_lost(place, live.fence.attempt - 1, followed)?;
+            }
         } else {
             self.leave_ready(bucket, seq)?;
-            self.index.step(bucket, Some(JobState::Ready), Some(JobState::Running))?;
+            self.step(bucket, seq, JobState::Ready, JobState::Running)?;
         }
         self.execute(
             "INSERT INTO lease VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?6, 0, 0)",
@@ -116,7 +128,13 @@ impl Writer<'_> {
             run: None,
         });
         self.logs.begin(live.fence);
+        let fence = live.fence;
         self.leases.insert(live);
-        Ok(())
+        let Some(place) = self.runs.place(seq) else { return Ok(false) };
+        let (run, moved) = self.handed_out(place, fence, worker, followed)?;
+        if let Some(claimed) = answer.leases.last_mut() {
+            claimed.run = Some(Box::new(run));
+        }
+        Ok(moved)
     }
 }

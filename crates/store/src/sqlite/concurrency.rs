@@ -85,8 +85,9 @@ impl Writer<'_> {
             held += 1;
             let priority = Priority::from_rank(rank).ok_or_else(|| damaged(format_args!("priority {rank}")))?;
             self.unblock(tenant, &key, priority, seq)?;
+            let bucket = self.bucket_to_enter(seq, bucket, JobState::Blocked, None)?;
             self.execute("UPDATE job SET state = ?2 WHERE seq = ?1", params![seq, state_code(JobState::Ready)])?;
-            self.index.step(bucket, Some(JobState::Blocked), Some(JobState::Ready))?;
+            self.step(bucket, seq, JobState::Blocked, JobState::Ready)?;
             self.enter_ready(bucket, seq)?;
             readied.add(bucket);
         }

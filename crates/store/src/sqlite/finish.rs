@@ -5,9 +5,10 @@ use executr_spec::{JobId, Timestamp};
 use rusqlite::params;
 
 use super::error::damaged;
-use super::index::{BucketId, ReadyCount};
+use super::index::BucketId;
 use super::lease::{Ending, Live};
 use super::row::{attempt_key, integer, lease_id, state, state_code, status, to_json};
+use super::runs::{AttemptEnd, Followed, JobEnd};
 use super::writer::Writer;
 use crate::lifecycle::{Next, after, attempt_status, lost_too_often};
 use crate::{Advanced, CancelAnswer, Cancelled, Finish, FinishAnswer, Finished, Return, StoreError};
@@ -56,8 +57,9 @@ impl Writer<'_> {
             _ if cancelling => Message::Stays,
             _ => Message::Becomes(result.error_message.as_deref()),
         };
-        let readied = self.go_on(&live, end, Onward { state, due_at, result: Some(result), message })?;
-        self.taken(&live, state, due_at, readied)
+        let mut followed = Followed::default();
+        self.go_on(&live, end, Onward { state, due_at, result: Some(result), message }, &mut followed)?;
+        self.taken(&live, state, due_at, followed)
     }
 
     /// Takes leases back.
@@ -72,8 +74,9 @@ impl Writer<'_> {
         let state = if live.cancelling { JobState::Cancelled } else { JobState::Ready };
         let (live, end) = self.end_lease(fence.job, &Ending { status: AttemptStatus::Returned, result: None })?;
         let onward = Onward { state, due_at: None, result: None, message: Message::Stays };
-        let readied = self.go_on(&live, end, onward)?;
-        self.taken(&live, state, None, readied)
+        let mut followed = Followed::default();
+        self.go_on(&live, end, onward, &mut followed)?;
+        self.taken(&live, state, None, followed)
     }
 
     fn taken(
@@ -81,15 +84,16 @@ impl Writer<'_> {
         live: &Live,
         state: JobState,
         next_at: Option<Timestamp>,
-        readied: ReadyCount,
+        followed: Followed,
     ) -> Result<FinishAnswer, StoreError> {
+        let (readied, run) = followed.into_parts(&self.index)?;
         Ok(FinishAnswer::Taken(Finished {
             state,
             started_at: live.started_at,
             worker: live.worker_id(),
             next_at,
-            readied: readied.into_answer(&self.index)?,
-            run: crate::RunProgress::default(),
+            readied,
+            run,
         }))
     }
 
@@ -113,7 +117,13 @@ impl Writer<'_> {
     }
 
     /// Writes down how the job stands after its attempt, and moves it there.
-    fn go_on(&mut self, live: &Live, output_bytes: u64, onward: Onward<'_>) -> Result<ReadyCount, StoreError> {
+    fn go_on(
+        &mut self,
+        live: &Live,
+        output_bytes: u64,
+        onward: Onward<'_>,
+        followed: &mut Followed,
+    ) -> Result<(), StoreError> {
         let Onward { state, due_at, result, message } = onward;
         let completed_at = state.is_final().then(|| self.now());
         let usage = result.and_then(|result| result.usage.as_ref()).map(to_json).transpose()?;
@@ -146,24 +156,34 @@ impl Writer<'_> {
                 message,
             ],
         )?;
-        let mut readied = ReadyCount::default();
-        self.index.step(live.bucket, Some(live.state()), Some(state))?;
+        let place = self.runs.place(live.seq);
+        let bucket = if state == JobState::Ready {
+            self.bucket_to_enter(live.seq, live.bucket, live.state(), None)?
+        } else {
+            live.bucket
+        };
+        self.step(bucket, live.seq, live.state(), state)?;
         match (state, due_at) {
             (JobState::Ready, _) => {
-                self.enter_ready(live.bucket, live.seq)?;
-                readied.add(live.bucket);
-                return Ok(readied);
+                self.enter_ready(bucket, live.seq)?;
+                followed.readied.add(bucket);
             }
             (JobState::Scheduled, Some(at)) => {
                 self.execute("INSERT INTO due (due_at, seq) VALUES (?1, ?2)", params![at.0, live.seq])?;
             }
-            _ => self.note_final(live.seq)?,
+            _ if place.is_none() => self.note_final(live.seq)?,
+            _ => {}
         }
-        if live.keyed {
-            let key = self.index.key(live.bucket)?;
-            self.release_permit(live.seq, &key.tenant, &mut readied)?;
+        if let Some(place) = place {
+            let ended =
+                AttemptEnd { state, attempt: live.fence.attempt, result, message: new_message.then_some(message) };
+            self.attempt_ended(place, ended, followed)?;
         }
-        Ok(readied)
+        if live.keyed && state != JobState::Ready {
+            let key = self.index.key(bucket)?;
+            self.release_permit(live.seq, &key.tenant, &mut followed.readied)?;
+        }
+        self.release_permits(followed)
     }
 
     /// Lets retention find the job.
@@ -193,57 +213,48 @@ impl Writer<'_> {
             return Ok(CancelAnswer::Cancelling { fence: live.fence, worker: live.worker_id() });
         }
         let job = self.find(
-            "SELECT seq, bucket, state, due_at, concurrency_key FROM job WHERE id = ?1",
+            "SELECT seq, bucket, state, concurrency_key IS NOT NULL, attempt, exit_code FROM job WHERE id = ?1",
             [id.0.as_bytes()],
             |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    BucketId(row.get(1)?),
-                    row.get::<_, u8>(2)?,
-                    row.get::<_, Option<i64>>(3)?,
-                    row.get::<_, Option<String>>(4)?,
-                ))
+                let bucket = BucketId(row.get(1)?);
+                Ok((row.get::<_, i64>(0)?, bucket, row.get::<_, u8>(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
             },
         )?;
-        let Some((seq, bucket, code, due_at, concurrency_key)) = job else { return Ok(CancelAnswer::NotFound) };
+        let Some((seq, bucket, code, keyed, attempt, exit_code)) = job else { return Ok(CancelAnswer::NotFound) };
         let from = state(code)?;
         if from.is_final() {
             return Ok(CancelAnswer::Final(from));
         }
-        let key = self.index.key(bucket)?;
-        match (from, &concurrency_key) {
-            (JobState::Scheduled, _) => {
-                self.execute("DELETE FROM due WHERE due_at = ?1 AND seq = ?2", params![due_at, seq])?;
-            }
-            (JobState::Blocked, Some(concurrency_key)) => {
-                self.unblock(&key.tenant, concurrency_key, key.priority, seq)?;
-            }
-            (JobState::Ready, _) => self.leave_ready(bucket, seq)?,
-            _ => return Err(damaged(format_args!("a waiting job that is {from}"))),
-        }
+        self.leave_pending(seq, bucket, from)?;
         self.execute(
             "UPDATE job SET state = ?2, completed_at = ?3, due_at = NULL, error_message = ?4 WHERE seq = ?1",
             params![seq, state_code(JobState::Cancelled), self.now().0, reason],
         )?;
-        self.note_final(seq)?;
-        self.index.step(bucket, Some(from), Some(JobState::Cancelled))?;
-        let mut readied = ReadyCount::default();
-        if from == JobState::Ready && concurrency_key.is_some() {
-            self.release_permit(seq, &key.tenant, &mut readied)?;
+        self.step(bucket, seq, from, JobState::Cancelled)?;
+        let mut followed = Followed::default();
+        if let Some(place) = self.runs.place(seq) {
+            let end = JobEnd { state: JobState::Cancelled, attempt, exit_code, message: Some(reason) };
+            self.job_ended(place, end, &mut followed)?;
+        } else {
+            self.note_final(seq)?;
         }
-        Ok(CancelAnswer::Cancelled(Cancelled {
-            readied: readied.into_answer(&self.index)?,
-            run: crate::RunProgress::default(),
-        }))
+        if from == JobState::Ready && keyed {
+            let key = self.index.key(bucket)?;
+            self.release_permit(seq, &key.tenant, &mut followed.readied)?;
+        }
+        self.release_permits(&mut followed)?;
+        let (readied, run) = followed.into_parts(&self.index)?;
+        Ok(CancelAnswer::Cancelled(Cancelled { readied, run }))
     }
 
-    fn ask_to_stop(&mut self, live: &Live, reason: &str) -> Result<(), StoreError> {
+    /// Asks the worker that has a job to stop.
+    pub(super) fn ask_to_stop(&mut self, live: &Live, reason: &str) -> Result<(), StoreError> {
         self.execute("UPDATE lease SET cancelling = 1, reclaimable = 0 WHERE seq = ?1", [live.seq])?;
         self.execute("UPDATE job SET error_message = ?2 WHERE seq = ?1", params![live.seq, reason])?;
         if live.reclaimable {
             self.leave_ready(live.bucket, live.seq)?;
         }
-        self.index.step(live.bucket, Some(JobState::Running), Some(JobState::Cancelling))?;
+        self.step(live.bucket, live.seq, JobState::Running, JobState::Cancelling)?;
         self.leases.change(live.fence.job, |live| {
             live.cancelling = true;
             live.reclaimable = false;
@@ -255,46 +266,42 @@ impl Writer<'_> {
     pub(super) fn advance(&mut self, may_reclaim: bool, limit: usize) -> Result<Advanced, StoreError> {
         let now = self.now();
         let mut answer = Advanced::default();
-        let mut readied = Vec::new();
+        let mut followed = Followed::default();
         if may_reclaim {
             let over = self.leases.over(now, limit);
             answer.more |= over.len() > limit;
             for job in over.into_iter().take(limit) {
-                readied.push(self.lease_ran_out(job, &mut answer)?);
+                self.lease_ran_out(job, &mut answer, &mut followed)?;
             }
         }
+        answer.more |= self.stop_late_runs(now, limit, &mut followed)?;
         let due = self.due(now, limit)?;
         answer.more |= due.len() > limit;
-        let mut count = ReadyCount::default();
         for (at, seq) in due.into_iter().take(limit) {
-            self.make_due(at, seq, &mut count)?;
+            self.execute("DELETE FROM due WHERE due_at = ?1 AND seq = ?2", params![at, seq])?;
+            self.make_ready(seq, JobState::Scheduled, &mut followed.readied)?;
         }
-        readied.push(count);
-        for count in readied {
-            for one in count.into_answer(&self.index)? {
-                match answer.readied.iter_mut().find(|known| (&known.queue, &known.class) == (&one.queue, &one.class)) {
-                    Some(known) => known.jobs += one.jobs,
-                    None => answer.readied.push(one),
-                }
-            }
-        }
-        answer.readied.sort();
+        (answer.readied, answer.run) = followed.into_parts(&self.index)?;
         let next_due = self.find("SELECT due_at FROM due ORDER BY due_at LIMIT 1", [], |row| row.get(0))?;
         let next_lease = self.leases.next_deadline().filter(|_| may_reclaim);
-        answer.next_at = [next_due.map(Timestamp), next_lease].into_iter().flatten().min();
+        answer.next_at = [next_due.map(Timestamp), next_lease, self.runs.next_deadline()].into_iter().flatten().min();
         Ok(answer)
     }
 
-    fn lease_ran_out(&mut self, job: JobId, answer: &mut Advanced) -> Result<ReadyCount, StoreError> {
+    fn lease_ran_out(&mut self, job: JobId, answer: &mut Advanced, followed: &mut Followed) -> Result<(), StoreError> {
         let live = self.leases.get(job).cloned().ok_or_else(|| damaged("a lease that is gone"))?;
         if !live.cancelling && !live.is_last() {
+            let worker = live.worker_id();
             self.execute("UPDATE lease SET reclaimable = 1 WHERE seq = ?1", [live.seq])?;
-            self.enter_ready(live.bucket, live.seq)?;
-            self.leases.change(job, |live| live.reclaimable = true);
-            answer.reclaimable.push((job, live.worker_id()));
-            let mut readied = ReadyCount::default();
-            readied.add(live.bucket);
-            return Ok(readied);
+            let bucket = self.bucket_to_enter(live.seq, live.bucket, JobState::Running, Some(&worker))?;
+            self.enter_ready(bucket, live.seq)?;
+            self.leases.change(job, |live| {
+                live.reclaimable = true;
+                live.bucket = bucket;
+            });
+            answer.reclaimable.push((job, worker));
+            followed.readied.add(bucket);
+            return Ok(());
         }
         let (mut live, end) = self.end_lease(job, &Ending { status: AttemptStatus::Lost, result: None })?;
         live.lost_leases += 1;
@@ -305,7 +312,7 @@ impl Writer<'_> {
             (JobState::Failed, Message::Becomes(Some(&*why)))
         };
         answer.ended.push((job, state, live.fence, live.worker_id()));
-        self.go_on(&live, end, Onward { state, due_at: None, result: None, message })
+        self.go_on(&live, end, Onward { state, due_at: None, result: None, message }, followed)
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(i64, i64)>, StoreError> {
@@ -318,28 +325,5 @@ impl Writer<'_> {
             .query_map(params![now.0, limit], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(super::error::from_sqlite)?;
         rows.collect::<Result<_, _>>().map_err(super::error::from_sqlite)
-    }
-
-    fn make_due(&mut self, at: i64, seq: i64, readied: &mut ReadyCount) -> Result<(), StoreError> {
-        self.execute("DELETE FROM due WHERE due_at = ?1 AND seq = ?2", params![at, seq])?;
-        let job =
-            self.find("SELECT bucket, concurrency_key, concurrency_limit FROM job WHERE seq = ?1", [seq], |row| {
-                Ok((BucketId(row.get(0)?), row.get::<_, Option<String>>(1)?, row.get::<_, Option<u32>>(2)?))
-            })?;
-        let (bucket, concurrency_key, limit) = job.ok_or_else(|| damaged(format_args!("no job {seq}")))?;
-        let key = self.index.key(bucket)?;
-        let blocked_by = match concurrency_key {
-            Some(own) if !self.take_permit(&key.tenant, &own, limit.unwrap_or(1))? => Some(own),
-            _ => None,
-        };
-        let state = if blocked_by.is_some() { JobState::Blocked } else { JobState::Ready };
-        self.execute("UPDATE job SET state = ?2, due_at = NULL WHERE seq = ?1", params![seq, state_code(state)])?;
-        self.index.step(bucket, Some(JobState::Scheduled), Some(state))?;
-        if let Some(own) = blocked_by {
-            self.block(&key.tenant, &own, key.priority, seq)
-        } else {
-            readied.add(bucket);
-            self.enter_ready(bucket, seq)
-        }
     }
 }

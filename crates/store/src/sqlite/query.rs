@@ -13,7 +13,7 @@ use super::writer::Writer;
 use crate::{AttemptRecord, JobRecord, LeaseRecord, StoreError};
 
 /// The columns that [`record`] reads. A lease overrides what the job's row says.
-const COLUMNS: &str = "
+pub(super) const COLUMNS: &str = "
     SELECT j.id, b.tenant, j.type, b.queue, b.class, b.priority, j.state, j.created_at, j.started_at, j.completed_at,
            j.due_at, j.attempt, j.failures, j.lost_leases, j.max_retries, j.worker, j.exit_code, j.error_message, j.usage,
            j.output_bytes, s.spec, l.attempt, l.worker, l.started_at, l.renewed_at, l.cancelling, l.reclaimable";
@@ -26,7 +26,7 @@ const FROM_JOBS: &str = "
 const FROM_LEASES: &str = "
     FROM lease l CROSS JOIN job j ON j.seq = l.seq CROSS JOIN bucket b ON b.id = j.bucket CROSS JOIN spec s ON s.seq = j.seq";
 
-fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
     let mut record = JobRecord {
         id: job_id(get(row, 0)?),
         tenant: parsed(&get::<String>(row, 1)?)?,
@@ -65,7 +65,7 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
 }
 
 /// All rows of a query, read one by one.
-fn collect<T>(
+pub(super) fn collect<T>(
     connection: &Connection,
     sql: &str,
     parameters: impl rusqlite::Params,
@@ -117,9 +117,13 @@ pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> Result<Vec<JobR
     match query.status {
         None | Some(JobStatus::Running) => {}
         Some(JobStatus::Pending) => {
-            condition(" AND l.seq IS NULL AND j.state <= ?", code(JobState::Ready).into());
+            let waiting = code(JobState::Waiting);
+            let pending = format!(" AND l.seq IS NULL AND (j.state <= ? OR j.state = {waiting})");
+            condition(&pending, code(JobState::Ready).into());
         }
-        Some(JobStatus::Completed) => condition(" AND j.state = ?", code(JobState::Completed).into()),
+        Some(JobStatus::Completed) => {
+            condition(&format!(" AND j.state IN (?, {})", code(JobState::Skipped)), code(JobState::Completed).into());
+        }
         Some(JobStatus::Failed) => condition(" AND j.state = ?", code(JobState::Failed).into()),
         Some(JobStatus::Cancelled) => condition(" AND j.state = ?", code(JobState::Cancelled).into()),
     }

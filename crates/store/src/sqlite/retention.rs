@@ -101,6 +101,7 @@ impl Writer<'_> {
             .connection
             .prepare_cached(
                 "DELETE FROM blob WHERE touched_at < ?1 AND NOT EXISTS (SELECT 1 FROM blob_use u WHERE u.digest = blob.digest)
+                 AND NOT EXISTS (SELECT 1 FROM kept_blob k WHERE k.digest = blob.digest)
                  RETURNING digest",
             )
             .map_err(from_sqlite)?;

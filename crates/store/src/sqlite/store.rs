@@ -25,7 +25,7 @@ use super::writer::{Kind, Writer, WriterHandle, WriterParts};
 use super::{connection, query, register, schema};
 use crate::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Clock, Finish, FinishAnswer, JobRecord,
-    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, Signal, Store, StoreCounters, StoreError,
+    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, RunStore, Signal, Store, StoreCounters, StoreError,
     SubmitAnswer, TokenRecord, WorkerRecord,
 };
 
@@ -105,7 +105,7 @@ impl SqliteStore {
         result
     }
 
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         kind: Kind,
         command: impl FnOnce(&mut Writer<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -113,7 +113,7 @@ impl SqliteStore {
         self.counted(self.writer.call(kind, command)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -175,10 +175,18 @@ impl Store for SqliteStore {
             let now = u32::try_from(u64::from(limit) - deleted).unwrap_or(limit).min(DELETE_AT_ONCE);
             let count = self.write(Kind::Sweep, move |writer| writer.delete_final(before, now)).await?;
             deleted += count;
-            if count < u64::from(now) || deleted >= u64::from(limit) {
-                return Ok(deleted);
+            if deleted >= u64::from(limit) {
+                break;
+            }
+            if count < u64::from(now) {
+                if !self.write(Kind::Sweep, move |writer| writer.hide_run(before)).await? {
+                    break;
+                }
+                deleted += 1;
             }
         }
+        while self.write(Kind::Sweep, |writer| writer.empty_hidden_run()).await? {}
+        Ok(deleted)
     }
 
     async fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
@@ -326,6 +334,10 @@ impl Store for SqliteStore {
     }
 
     fn publish(&self, _signal: Signal) {}
+
+    fn runs(&self) -> Option<&dyn RunStore> {
+        Some(self)
+    }
 
     fn counters(&self) -> StoreCounters {
         StoreCounters {

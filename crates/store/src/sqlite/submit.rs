@@ -17,7 +17,8 @@ impl Writer<'_> {
     pub(super) fn submit(&mut self, jobs: &[NewJob]) -> Result<SubmitAnswer, StoreError> {
         let now = self.now();
         let earlier = self.earlier(jobs)?;
-        self.check_classes(jobs, &earlier)?;
+        let new = |(job, earlier)| matches!(earlier, &Earlier::None).then_some(job);
+        self.check_classes(jobs.iter().zip(&earlier).map(new))?;
         let mut readied = ReadyCount::default();
         let mut answers: Vec<Submitted> = Vec::with_capacity(jobs.len());
         let mut bucket: Option<(BucketKey, BucketId)> = None;
@@ -70,13 +71,12 @@ impl Writer<'_> {
     }
 
     /// Refuses the first job that would bring one class too many into its queue. Nothing is written before this.
-    fn check_classes(&self, jobs: &[NewJob], earlier: &[Earlier]) -> Result<(), StoreError> {
+    /// `None` stands for one that asks for nothing.
+    pub(super) fn check_classes<'a>(&self, jobs: impl Iterator<Item = Option<&'a NewJob>>) -> Result<(), StoreError> {
         let mut coming: HashMap<&QueueName, HashSet<&RequirementClass>> = HashMap::new();
         let mut last: Option<(&QueueName, &RequirementClass)> = None;
-        for (index, (new, earlier)) in jobs.iter().zip(earlier).enumerate() {
-            if !matches!(earlier, Earlier::None) || last == Some((&new.queue, &new.class)) {
-                continue;
-            }
+        for (index, new) in jobs.enumerate() {
+            let Some(new) = new.filter(|new| last != Some((&new.queue, &new.class))) else { continue };
             last = Some((&new.queue, &new.class));
             if self.index.has_class(&new.queue, &new.class) {
                 continue;
@@ -91,7 +91,11 @@ impl Writer<'_> {
     }
 
     /// The job's bucket; that of the job before it, when it is the same.
-    fn bucket_of(&mut self, new: &NewJob, last: &mut Option<(BucketKey, BucketId)>) -> Result<BucketId, StoreError> {
+    pub(super) fn bucket_of(
+        &mut self,
+        new: &NewJob,
+        last: &mut Option<(BucketKey, BucketId)>,
+    ) -> Result<BucketId, StoreError> {
         if let Some((key, id)) = last
             && key.tenant == new.tenant
             && key.queue == new.queue
@@ -124,33 +128,7 @@ impl Writer<'_> {
             (None, Some((key, limit))) if !self.take_permit(&new.tenant, key, *limit)? => JobState::Blocked,
             _ => JobState::Ready,
         };
-        let seq = self.last_seq + 1;
-        self.execute(
-            "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7, 0, 0, 0, ?8, NULL, NULL, NULL, NULL, 0, ?9, ?10, ?11)",
-            params![
-                seq,
-                new.id.0.as_bytes(),
-                bucket.0,
-                new.job_type.as_str(),
-                state_code(state),
-                now.0,
-                due.map(|at| at.0),
-                new.max_retries,
-                new.idempotency_key,
-                new.concurrency.as_ref().map(|(key, _)| key),
-                new.concurrency.as_ref().map(|(_, limit)| limit),
-            ],
-        )?;
-        self.last_seq = seq;
-        let (kind, min, max) = backoff_code(&new.backoff);
-        let blobs = (!new.blobs.is_empty()).then(|| new.blobs.iter().flat_map(|blob| blob.0).collect::<Vec<u8>>());
-        self.execute(
-            "INSERT INTO spec VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![seq, kind, min, max, blobs, new.spec.as_str()],
-        )?;
-        for Digest(digest) in &new.blobs {
-            self.execute("INSERT OR IGNORE INTO blob_use (digest, seq) VALUES (?1, ?2)", params![digest, seq])?;
-        }
+        let seq = self.insert_job(new, bucket, state, due)?;
         if let Some(key) = &new.idempotency_key {
             self.execute(
                 "INSERT INTO idempotency (tenant, key, seq) VALUES (?1, ?2, ?3)",
@@ -170,6 +148,44 @@ impl Writer<'_> {
             _ => return Err(damaged("a new job in no state")),
         }
         Ok(state)
+    }
+
+    /// Writes the rows of the next job itself; returns its number. Where its state has it stand is the caller's.
+    pub(super) fn insert_job(
+        &mut self,
+        new: &NewJob,
+        bucket: BucketId,
+        state: JobState,
+        due: Option<Timestamp>,
+    ) -> Result<i64, StoreError> {
+        let seq = self.last_seq + 1;
+        self.execute(
+            "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7, 0, 0, 0, ?8, NULL, NULL, NULL, NULL, 0, ?9, ?10, ?11)",
+            params![
+                seq,
+                new.id.0.as_bytes(),
+                bucket.0,
+                new.job_type.as_str(),
+                state_code(state),
+                self.now().0,
+                due.map(|at| at.0),
+                new.max_retries,
+                new.idempotency_key,
+                new.concurrency.as_ref().map(|(key, _)| key),
+                new.concurrency.as_ref().map(|(_, limit)| limit),
+            ],
+        )?;
+        self.last_seq = seq;
+        let (kind, min, max) = backoff_code(&new.backoff);
+        let blobs = (!new.blobs.is_empty()).then(|| new.blobs.iter().flat_map(|blob| blob.0).collect::<Vec<u8>>());
+        self.execute(
+            "INSERT INTO spec VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![seq, kind, min, max, blobs, new.spec.as_str()],
+        )?;
+        for Digest(digest) in &new.blobs {
+            self.execute("INSERT OR IGNORE INTO blob_use (digest, seq) VALUES (?1, ?2)", params![digest, seq])?;
+        }
+        Ok(seq)
     }
 }
 

@@ -18,6 +18,7 @@ use super::error::from_sqlite;
 use super::index::Index;
 use super::lease::Leases;
 use super::output::Logs;
+use super::runs::Runs;
 use super::statements::Statements;
 use crate::{Clock, StoreError};
 
@@ -81,6 +82,7 @@ pub(super) struct Writer<'c> {
     pub(super) statements: Statements<'c>,
     pub(super) index: Index,
     pub(super) leases: Leases,
+    pub(super) runs: Runs,
     pub(super) logs: Arc<Logs>,
     pub(super) last_seq: i64,
     checkpointer: Checkpointer,
@@ -100,6 +102,7 @@ impl<'c> Writer<'c> {
             statements: Statements::new(connection),
             index: Index::default(),
             leases: Leases::default(),
+            runs: Runs::default(),
             logs,
             last_seq: 0,
             checkpointer,
@@ -116,10 +119,17 @@ impl<'c> Writer<'c> {
     fn load(&mut self) -> Result<(), StoreError> {
         self.index = Index::load(self.connection)?;
         self.leases = Leases::load(self.connection)?;
+        self.runs.load(self.connection)?;
         self.logs.keep_only(self.leases.fences());
         self.last_seq = self
             .connection
-            .query_row("SELECT coalesce(max(seq), 0) FROM job", [], |row| row.get(0))
+            .query_row(
+                // Also numbers of what is gone but for its artifacts aren't used again.
+                "SELECT max(coalesce((SELECT max(seq) FROM job), 0), coalesce((SELECT max(number) FROM run), 0),
+                            coalesce((SELECT seq FROM artifact ORDER BY number DESC, seq DESC LIMIT 1), 0))",
+                [],
+                |row| row.get(0),
+            )
             .map_err(from_sqlite)?;
         Ok(())
     }
@@ -162,7 +172,9 @@ impl<'c> Writer<'c> {
         self.statement("SAVEPOINT command")?;
         let result = command(self).and_then(|answer| {
             self.index.flush(self.connection)?;
+            self.flush_runs()?;
             self.statement("RELEASE command")?;
+            self.runs.command_is_done();
             Ok(answer)
         });
         if result.is_err() {
@@ -212,6 +224,7 @@ impl<'c> Writer<'c> {
                     // Nothing more can be done about an error here: the next BEGIN tells.
                     let _ = self.statement("ROLLBACK");
                 }
+                self.runs.distrust();
                 if let Err(error) = self.load() {
                     tracing::error!(%error, "the queue could not be read again");
                 }

@@ -208,6 +208,14 @@ impl Index {
         Ok(())
     }
 
+    /// So many jobs of the bucket in this state, which is a final one, are deleted.
+    pub(super) fn forget(&mut self, id: BucketId, state: JobState, jobs: u64) -> Result<(), StoreError> {
+        self.step(id, Some(state), None)?;
+        let count = &mut self.bucket_mut(id)?.counts[usize::from(state_code(state))];
+        *count = count.saturating_sub(jobs.saturating_sub(1));
+        Ok(())
+    }
+
     /// A job joins the ready set. It must have been counted by [`step`](Self::step) before.
     pub(super) fn enter(&mut self, id: BucketId, seq: i64) -> Result<(), StoreError> {
         let bucket = self.bucket_mut(id)?;

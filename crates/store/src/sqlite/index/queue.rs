@@ -13,7 +13,7 @@ use crate::sqlite::error::from_sqlite;
 use crate::sqlite::row::integer;
 
 /// So many different offers are remembered with the classes they meet.
-const REMEMBERED_OFFERS: usize = 256;
+const REMEMBERED_OFFERS: usize = 4_096;
 
 /// A bucket that stands in line.
 ///

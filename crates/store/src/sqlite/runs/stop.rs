@@ -1,0 +1,105 @@
+//! Asking runs to stop, and deciding about jobs.
+
+use executr_api::{JobState, RunState};
+use executr_spec::{RunId, Timestamp};
+
+use super::follow::{Followed, Unworked};
+use super::live::Place;
+use super::load::{run_state, timeout};
+use crate::lifecycle::graph::{CONDITION_SAID_NO, outlives_cancel, took_too_long};
+use crate::sqlite::error::damaged;
+use crate::sqlite::writer::Writer;
+use crate::{Decision, GateVerdict, RunProgress, StoreError};
+
+impl Writer<'_> {
+    /// The number of a run that isn't hidden, and its state.
+    fn run_by_id(&self, id: RunId) -> Result<Option<(i64, RunState)>, StoreError> {
+        let found =
+            self.find("SELECT number, state FROM run WHERE id = ?1 AND NOT hidden", [id.0.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        found.map(|(number, code)| Ok((number, run_state(code)?))).transpose()
+    }
+
+    /// Asks a run to stop.
+    pub(super) fn cancel_run(
+        &mut self,
+        id: RunId,
+        reason: &str,
+    ) -> Result<Option<(RunState, RunProgress)>, StoreError> {
+        let Some((number, state)) = self.run_by_id(id)? else { return Ok(None) };
+        if state != RunState::Running {
+            return Ok(Some((state, RunProgress::default())));
+        }
+        let mut followed = Followed::default();
+        self.stop_run(number, reason, &mut followed)?;
+        let state = self.runs.get(number)?.ended.unwrap_or(RunState::Cancelling);
+        Ok(Some((state, followed.into_progress(&self.index)?)))
+    }
+
+    /// Asks a running run to stop.
+    fn stop_run(&mut self, number: i64, reason: &str, followed: &mut Followed) -> Result<(), StoreError> {
+        let run = self.runs.get_mut(number)?;
+        run.cancelling = true;
+        run.message = Some(reason.into());
+        let running =
+            (0..).zip(&run.nodes).filter(|(_, node)| node.state == JobState::Running && !outlives_cancel(node.gate));
+        let running: Vec<u32> = running.map(|(index, _)| index).collect();
+        let turns = run.stopped().into_iter().collect();
+        if let Some(deadline) = run.deadline {
+            self.runs.deadlines.remove(&(deadline, number));
+        }
+        self.tell_cancelling(number, reason, followed)?;
+        for index in running {
+            let seq = Place { number, index }.seq();
+            let job = self.find("SELECT id FROM job WHERE seq = ?1", [seq], |row| row.get(0))?;
+            let job = job.map(crate::sqlite::row::job_id).ok_or_else(|| damaged(format_args!("no job {seq}")))?;
+            let live = self.leases.get(job).cloned().ok_or_else(|| damaged("a lease that is gone"))?;
+            self.ask_to_stop(&live, reason)?;
+            followed.run.cancelling.push((live.fence, live.worker_id()));
+        }
+        self.follow(number, turns, followed)?;
+        self.release_permits(followed)
+    }
+
+    /// Asks runs to stop whose time is over; tells whether there are more.
+    pub(in crate::sqlite) fn stop_late_runs(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        followed: &mut Followed,
+    ) -> Result<bool, StoreError> {
+        let late = self.runs.deadlines.iter().take_while(|(at, _)| *at <= now).take(limit.saturating_add(1));
+        let late: Vec<(Timestamp, i64)> = late.copied().collect();
+        for (deadline, number) in late.iter().take(limit) {
+            let created = self.find("SELECT created_at FROM run WHERE number = ?1", [number], |row| row.get(0))?;
+            let created = created.ok_or_else(|| damaged(format_args!("no run {number}")))?;
+            self.stop_run(*number, &took_too_long(timeout(created, *deadline)), followed)?;
+        }
+        Ok(late.len() > limit)
+    }
+
+    /// Decides about jobs.
+    pub(super) fn decide(&mut self, decisions: &[Decision]) -> Result<RunProgress, StoreError> {
+        let mut followed = Followed::default();
+        for Decision { job, verdict } in decisions {
+            let Some(seq) = self.find("SELECT seq FROM job WHERE id = ?1", [job.0.as_bytes()], |row| row.get(0))?
+            else {
+                continue;
+            };
+            let Some(place) = self.runs.place(seq).filter(|_| self.runs.asked.contains(&seq)) else { continue };
+            let (state, message) = match verdict {
+                GateVerdict::Run => {
+                    self.let_go_on(place, &mut followed)?;
+                    continue;
+                }
+                GateVerdict::Skip => (JobState::Skipped, CONDITION_SAID_NO.to_owned()),
+                GateVerdict::Fail(message) => (JobState::Failed, message.clone()),
+            };
+            let turns = self.end_unworked(place, Unworked { state, message: Some(message) }, &mut followed)?;
+            self.follow(place.number, turns, &mut followed)?;
+            self.release_permits(&mut followed)?;
+        }
+        followed.into_progress(&self.index)
+    }
+}
