@@ -2,22 +2,23 @@
 //!
 //! ```text
 //! flat binary job     exactly its variables
-//! other jobs          fixed base ← inherited ← the job's ← the step's        (a later one wins)
+//! other jobs          fixed base ← inherited ← what is declared              (a later one wins)
 //! fixed base          PATH, HOME, TMPDIR, LANG, USER, EXECUTR_JOB_ID, EXECUTR_JOB_TYPE, EXECUTR_ATTEMPT
+//! of workflows also   EXECUTR_WORKFLOW, EXECUTR_RUN_ID, EXECUTR_JOB_NAME, EXECUTR_STEP, JOB_ENV, STEP_OUTPUT
 //! ```
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use executr_api::Fence;
-use executr_spec::{EnvironmentBase, JobSpec, Step};
+use executr_spec::{EnvironmentBase, JobSpec};
 
 use crate::host::{DEFAULT_PATH, HostContext, Inherit};
 
 /// Variables with this beginning are ours.
-const OURS: &[u8] = b"EXECUTR_";
+pub(crate) const OURS: &[u8] = b"EXECUTR_";
 
 /// Where a job runs, as far as its environment shows it.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +30,29 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) directory: &'a Path,
     /// Whether the job directory goes with the job, and temporary files may with it.
     pub(crate) is_sandbox: bool,
+    /// Of a workflow's job.
+    pub(crate) of_run: Option<&'a OfRun<'a>>,
 }
 
-/// Each variable as `KEY=VALUE`.
-pub(crate) fn of_step(spec: &JobSpec, step: &Step, around: Surroundings<'_>) -> Vec<Bytes> {
+/// What a step of a workflow's job is told of where it is.
+#[derive(Debug)]
+pub(crate) struct OfRun<'a> {
+    pub(crate) run: String,
+    pub(crate) workflow: &'a str,
+    pub(crate) job: &'a str,
+    pub(crate) step: String,
+    /// Where to hand over variables.
+    pub(crate) variables: PathBuf,
+    /// Where to hand over outputs.
+    pub(crate) outputs: PathBuf,
+}
+
+/// Each variable as `KEY=VALUE`; what is declared later wins.
+pub(crate) fn of_step<'a>(
+    spec: &'a JobSpec,
+    around: Surroundings<'a>,
+    declared: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Vec<Bytes> {
     let mut variables: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
     let (id, attempt) = (around.fence.job.to_string(), around.fence.attempt.to_string());
     if spec.environment == EnvironmentBase::Fixed {
@@ -52,7 +72,15 @@ pub(crate) fn of_step(spec: &JobSpec, step: &Step, around: Surroundings<'_>) -> 
         variables.insert(b"EXECUTR_JOB_TYPE", spec.job_type.as_str().as_bytes());
         variables.insert(b"EXECUTR_ATTEMPT", attempt.as_bytes());
     }
-    for (name, value) in spec.env.iter().chain(&step.env) {
+    if let Some(of_run) = around.of_run {
+        variables.insert(b"EXECUTR_WORKFLOW", of_run.workflow.as_bytes());
+        variables.insert(b"EXECUTR_RUN_ID", of_run.run.as_bytes());
+        variables.insert(b"EXECUTR_JOB_NAME", of_run.job.as_bytes());
+        variables.insert(b"EXECUTR_STEP", of_run.step.as_bytes());
+        variables.insert(b"JOB_ENV", of_run.variables.as_os_str().as_bytes());
+        variables.insert(b"STEP_OUTPUT", of_run.outputs.as_os_str().as_bytes());
+    }
+    for (name, value) in declared {
         variables.insert(name.as_bytes(), value.as_bytes());
     }
     // One buffer for all: each variable is a window into it.
@@ -85,17 +113,26 @@ fn inherit<'a>(spec: &JobSpec, around: Surroundings<'a>, variables: &mut BTreeMa
 
 #[cfg(test)]
 mod tests {
-    use executr_spec::{JobId, LeaseId, StepCommand};
+    use executr_spec::{JobId, LeaseId, Step, StepCommand};
 
     use super::*;
 
     fn environment(spec: &JobSpec, inherit: Inherit) -> Vec<String> {
         let variables = [("PATH", "/opt/bin"), ("USER", "ann"), ("EDITOR", "ed"), ("EXECUTR_TOKEN", "secret")];
-        let host = HostContext { variables: variables.map(|(name, value)| (name.into(), value.into())).into() };
+        let host = HostContext {
+            variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
+            ..HostContext::default()
+        };
         let fence = Fence { job: JobId(uuid::Uuid::nil()), attempt: 2, lease: LeaseId(uuid::Uuid::nil()) };
-        let around =
-            Surroundings { host: &host, inherit, fence: &fence, directory: Path::new("/jobs/j"), is_sandbox: true };
-        let words = of_step(spec, &spec.steps[0], around);
+        let around = Surroundings {
+            host: &host,
+            inherit,
+            fence: &fence,
+            directory: Path::new("/jobs/j"),
+            is_sandbox: true,
+            of_run: None,
+        };
+        let words = of_step(spec, around, spec.env.iter().chain(&spec.steps[0].env));
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Where programs are looked for when the host says nothing.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -12,6 +13,10 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub struct HostContext {
     /// Its environment.
     pub variables: BTreeMap<OsString, OsString>,
+    /// Values of secrets, by name, that were given to it for this: `executr run --secret`.
+    pub secrets: BTreeMap<String, String>,
+    /// The repository of its user, where it runs nobody else's jobs: `env_from` finds its files there.
+    pub repository: Option<PathBuf>,
 }
 
 impl HostContext {
@@ -28,6 +33,10 @@ pub struct Policy {
     pub directory: bool,
     /// They may inherit variables.
     pub inherit: Inherit,
+    /// They may run programs of this machine, outside any sandbox, for variables.
+    pub providers: bool,
+    /// They may bring the scripts that set up where they run.
+    pub hooks: bool,
 }
 
 /// Which of the worker's variables jobs may inherit.
@@ -46,6 +55,6 @@ impl Policy {
     /// For a worker that runs only its own user's jobs.
     #[must_use]
     pub fn everything() -> Self {
-        Self { directory: true, inherit: Inherit::All }
+        Self { directory: true, inherit: Inherit::All, providers: true, hooks: true }
     }
 }

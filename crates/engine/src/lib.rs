@@ -5,6 +5,8 @@
 //! - [`verdict`]: what an end means: outcome, exit code, words for people;
 //! - [`output`]: what becomes of what the steps write;
 //! - [`binary_cache`]: programs fetched by URL;
+//! - `masking`: secret values, kept out of all that leaves the worker;
+//! - `providers`: variables that are not written in the file;
 //! - [`host`]: what the engine is told of the machine; it looks up nothing by itself;
 //! - [`stop`]: how an attempt is told to end.
 //!
@@ -15,12 +17,15 @@ mod attempt;
 pub mod binary_cache;
 mod environment;
 mod host;
+mod masking;
 pub mod output;
+mod providers;
 mod retry_delay;
 mod stop;
 mod verdict;
 
 pub use attempt::{Engine, FinishedAttempt};
 pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
+pub use providers::Providers;
 pub use retry_delay::RetryDelay;
 pub use stop::{Stop, StopReason, Stopper};

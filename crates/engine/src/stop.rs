@@ -23,6 +23,8 @@ pub(crate) struct StopOrder {
     pub(crate) reason: StopReason,
     /// How long processes may take to end by themselves.
     pub(crate) grace: Duration,
+    /// Nothing more is to be started. Otherwise steps still run that are there for it.
+    pub(crate) urgent: bool,
 }
 
 /// Ends an attempt. Dropped, it ends nothing.
@@ -44,17 +46,24 @@ impl Stopper {
         (Self(sender), Stop { receiver, deaf: false })
     }
 
-    /// Tells the attempt to end: SIGTERM, and SIGKILL after `grace`. A later order shortens the grace, and a reason for
-    /// which the result isn't wanted stays.
+    /// Tells the attempt to end: SIGTERM, and SIGKILL after `grace`. A later order shortens the grace, and one with
+    /// another reason after a cancellation makes it urgent. What was cancelled stays so, because its result is still
+    /// wanted, and a lost lease stays lost.
     pub fn stop(&self, reason: StopReason, grace: Duration) {
         self.0.send_if_modified(|order| {
             let before = *order;
+            let urgent = reason != StopReason::Cancelled;
             *order = Some(match before {
                 Some(first) => StopOrder {
-                    reason: if first.reason == StopReason::LeaseLost { first.reason } else { reason },
+                    reason: match (first.reason, reason) {
+                        (StopReason::LeaseLost, _) => first.reason,
+                        (StopReason::Cancelled, StopReason::NotRenewed | StopReason::ShutDown) => first.reason,
+                        _ => reason,
+                    },
                     grace: first.grace.min(grace),
+                    urgent: first.urgent || urgent,
                 },
-                None => StopOrder { reason, grace },
+                None => StopOrder { reason, grace, urgent },
             });
             *order != before
         });

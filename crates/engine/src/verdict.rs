@@ -15,6 +15,8 @@ pub(crate) enum TimeLimit {
     Step(Duration),
     /// The whole job's.
     Job(Duration),
+    /// That of the steps which run after the job was cancelled or its time was over.
+    Aftermath(Duration),
 }
 
 /// Why a step is being ended.
@@ -26,6 +28,15 @@ pub(crate) enum Ending {
     Stopped(StopReason),
 }
 
+impl Ending {
+    fn limit(self) -> Option<TimeLimit> {
+        match self {
+            Self::TimedOut(limit) => Some(limit),
+            Self::Stopped(_) => None,
+        }
+    }
+}
+
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StepVerdict {
@@ -35,18 +46,33 @@ pub(crate) struct StepVerdict {
     pub(crate) message: Option<String>,
     /// Whether another attempt may end better.
     pub(crate) retryable: bool,
+    /// Whose time was over, if any.
+    pub(crate) timed_out: Option<TimeLimit>,
+    /// The place is lost: nothing more can be run in it.
+    pub(crate) place_lost: bool,
 }
 
 impl StepVerdict {
     /// A step that couldn't be run.
     pub(crate) fn failed(message: impl Into<String>, retryable: bool) -> Self {
-        Self { outcome: StepOutcome::Failed, exit_code: None, message: Some(message.into()), retryable }
+        Self {
+            outcome: StepOutcome::Failed,
+            exit_code: None,
+            message: Some(message.into()),
+            retryable,
+            timed_out: None,
+            place_lost: false,
+        }
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        self.outcome == StepOutcome::Succeeded
     }
 
     /// A step that was ended before there was anything to end.
     pub(crate) fn ended_early(ending: Ending) -> Self {
         let (outcome, message) = explain_ending(ending);
-        Self { outcome, exit_code: None, message: Some(message), retryable: true }
+        Self { outcome, timed_out: ending.limit(), ..Self::failed(message, true) }
     }
 }
 
@@ -57,13 +83,15 @@ pub(crate) fn of_end(ended: &Ended, ending: Option<Ending>, spec: &JobSpec) -> S
         Exit::Signal(signal) => 128 + signal,
     };
     let (outcome, message) = match (ending, ended.exit) {
-        (Some(ending), _) => explain_ending(ending),
-        (None, Exit::Code(0)) => {
-            return StepVerdict { outcome: StepOutcome::Succeeded, exit_code: Some(0), message: None, retryable: true };
+        (Some(ending), _) => {
+            let (outcome, message) = explain_ending(ending);
+            (outcome, Some(message))
         }
-        (None, exit) => (StepOutcome::Failed, explain_exit(exit, ended.oom_killed, spec)),
+        (None, Exit::Code(0)) => (StepOutcome::Succeeded, None),
+        (None, exit) => (StepOutcome::Failed, Some(explain_exit(exit, ended.oom_killed, spec))),
     };
-    StepVerdict { outcome, exit_code: Some(exit_code), message: Some(message), retryable: true }
+    let timed_out = ending.and_then(Ending::limit);
+    StepVerdict { outcome, exit_code: Some(exit_code), message, retryable: true, timed_out, place_lost: false }
 }
 
 /// A step that couldn't be started.
@@ -78,6 +106,10 @@ fn explain_ending(ending: Ending) -> (StepOutcome, String) {
         Ending::TimedOut(TimeLimit::Job(limit)) => {
             (StepOutcome::TimedOut, format!("timed out: the job's {} are over", Span(limit)))
         }
+        Ending::TimedOut(TimeLimit::Aftermath(limit)) => (
+            StepOutcome::TimedOut,
+            format!("timed out: the job was to end, and {} later a step still ran", Span(limit)),
+        ),
         Ending::Stopped(StopReason::Cancelled) => (StepOutcome::Cancelled, "cancelled".to_owned()),
         Ending::Stopped(StopReason::LeaseLost) => (StepOutcome::Cancelled, "its lease was lost".to_owned()),
         Ending::Stopped(StopReason::ShutDown) => (StepOutcome::Cancelled, "the worker was stopped".to_owned()),

@@ -58,6 +58,22 @@ pub trait Sandbox: Send {
     /// The job directory, where steps start.
     fn directory(&self) -> &Path;
 
+    /// Makes the job directory now, if it isn't there yet, so that something can be put into it before the first step.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    async fn make_directory(&mut self) -> Result<(), ExecutorError>;
+
+    /// Where steps find a file to hand something over in. Outside the job directory: a step that packs or lists that
+    /// doesn't find it there. Nothing is made yet.
+    fn handover_path(&mut self, handover: Handover) -> PathBuf;
+
+    /// Takes what the last step handed over, at most `limit` bytes of it and one more; `None` when that was nothing.
+    ///
+    /// # Errors
+    /// When there is something that can't be read.
+    async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError>;
+
     /// Starts a step; one at a time. That its program can't be started is an event, not an error.
     ///
     /// # Errors
@@ -117,8 +133,19 @@ pub struct StepPlan {
     pub program: Program,
     /// The whole environment, each `KEY=VALUE`.
     pub env: Vec<Bytes>,
+    /// Where it starts, from the job directory; there itself when `None`. Never leads out of it.
+    pub workdir: Option<PathBuf>,
     /// Whether it is the attempt's last, so that its end can take the job directory with it.
     pub last: bool,
+}
+
+/// What steps hand over in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// Variables for later steps: `$JOB_ENV`.
+    Variables,
+    /// What others may know of its results: `$STEP_OUTPUT`.
+    Outputs,
 }
 
 /// What a step runs.
@@ -163,6 +190,14 @@ pub enum ExecutorError {
         path: PathBuf,
         /// Who can write to it.
         problem: String,
+    },
+    /// What a step handed over can't be read.
+    #[error("cannot read what the step wrote to {}: {source}", path.display())]
+    Handover {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// Something of a job couldn't be removed.
     #[error("{0}")]

@@ -41,6 +41,8 @@ pub struct WorkerOptions {
     pub output: OutputOptions,
     /// How long processes may take to end by themselves after SIGTERM.
     pub kill_grace: Duration,
+    /// How long the steps together may take that run after their job was cancelled, or its time was over.
+    pub aftermath: Duration,
     /// How long an exchange may stay open while jobs run: their beat.
     pub heartbeat_interval: Duration,
     /// How long an answer may take on top of what the exchange may stay open.
@@ -71,6 +73,7 @@ impl WorkerOptions {
             cache: BinaryCacheOptions::new(directory.join("cache")),
             output: OutputOptions::new(directory.join("spool")),
             kill_grace: Duration::from_secs(5),
+            aftermath: Duration::from_secs(300),
             heartbeat_interval: Duration::from_secs(5),
             exchange_patience: Duration::from_secs(10),
             network_timeout: Duration::from_secs(60),

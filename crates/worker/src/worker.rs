@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Engine, Inherit};
+use executr_engine::{Engine, Inherit, Providers};
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
 use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
@@ -83,6 +83,8 @@ impl Worker {
             policy: options.policy,
             output: options.output.clone(),
             kill_grace: options.kill_grace,
+            aftermath: options.aftermath,
+            providers: Providers::default(),
         };
         Ok(Self { options, hello, engine, outbox })
     }

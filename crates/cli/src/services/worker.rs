@@ -38,7 +38,7 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
     }
     options.labels = choices.label.iter().cloned().collect();
     options.policy = policy(&choices.allow);
-    options.host = HostContext { variables: host::variables() };
+    options.host = HostContext { variables: host::variables(), ..HostContext::default() };
     options.work_dir.clone_from(&choices.work_dir);
     options.cache.directory.clone_from(&choices.cache_dir);
     options.cache.max_bytes = choices.max_cache_size.saturating_mul(MEGABYTE);
@@ -51,7 +51,7 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
 pub(crate) fn run_options(directory: &Path) -> WorkerOptions {
     let mut options = WorkerOptions::new("run", directory, keeper());
     options.policy = Policy::everything();
-    options.host = HostContext { variables: host::variables() };
+    options.host = HostContext { variables: host::variables(), ..HostContext::default() };
     // Somebody is looking.
     options.output.gather = Duration::from_millis(5);
     options
@@ -83,5 +83,6 @@ fn policy(allowed: &[Capability]) -> Policy {
     Policy {
         directory: allowed.contains(&Capability::Directory),
         inherit: if allowed.contains(&Capability::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
+        ..Policy::default()
     }
 }

@@ -1,7 +1,10 @@
 //! One attempt's directory and the keeper that works for it.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,7 +16,8 @@ use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
 use super::work_directory::{JobPlace, SCRIPT};
 use super::workspace::{Pool, Resting, remove};
 use crate::contract::{
-    Event, Execution, ExecutorError, JobPlan, KeeperError, Limits, Place, Program, Sandbox, StartPhase, StepPlan,
+    Event, Execution, ExecutorError, Handover, JobPlan, KeeperError, Limits, Place, Program, Sandbox, StartPhase,
+    StepPlan,
 };
 
 /// How much of the job directory there is.
@@ -41,6 +45,8 @@ pub(super) struct LocalSandbox {
     directory: Directory,
     steps: u32,
     script: Option<PathBuf>,
+    /// What steps were told where to hand over, and may have left there.
+    handovers: Vec<Handover>,
 }
 
 impl LocalSandbox {
@@ -59,20 +65,34 @@ impl LocalSandbox {
             directory,
             steps: 0,
             script: None,
+            handovers: Vec::new(),
         }
+    }
+
+    /// The path of something of this job that lies beside its directory, as a script does.
+    fn beside(&self, name: impl std::fmt::Display) -> PathBuf {
+        let mut path = OsString::from(&self.place.directory);
+        path.push(format!("{SCRIPT}{name}"));
+        path.into()
     }
 
     /// The script lies beside the job directory: a step that packs or lists its directory doesn't find it there.
     fn script_path(&self) -> PathBuf {
-        let mut path = OsString::from(&self.place.directory);
-        path.push(format!("{SCRIPT}{}", self.steps));
-        path.into()
+        self.beside(self.steps)
     }
 
     fn remove_script(&mut self) {
         if let Some(script) = self.script.take() {
             // Not there when the step couldn't be started.
-            let _ = std::fs::remove_file(script);
+            let _ = fs::remove_file(script);
+        }
+    }
+
+    /// Removes all that lies beside the job directory.
+    fn remove_beside(&mut self) {
+        self.remove_script();
+        for handover in std::mem::take(&mut self.handovers) {
+            let _ = fs::remove_file(self.beside(name(handover)));
         }
     }
 
@@ -90,6 +110,45 @@ impl Sandbox for LocalSandbox {
         &self.start
     }
 
+    async fn make_directory(&mut self) -> Result<(), ExecutorError> {
+        if self.directory == Directory::Wanted {
+            let failed = |source| ExecutorError::Directory { path: self.start.clone(), source };
+            DirBuilder::new().mode(0o700).create(&self.start).map_err(failed)?;
+            self.directory = Directory::Made;
+        }
+        Ok(())
+    }
+
+    fn handover_path(&mut self, handover: Handover) -> PathBuf {
+        if !self.handovers.contains(&handover) {
+            self.handovers.push(handover);
+        }
+        self.beside(name(handover))
+    }
+
+    async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {
+        let path = self.beside(name(handover));
+        let failed = |source| ExecutorError::Handover { path: path.clone(), source };
+        // A step may have put anything there; nothing but a file of its own is read, and nothing is waited for.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.handovers.retain(|left| *left != handover);
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+        }
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(failed)?;
+        fs::remove_file(&path).map_err(failed)?;
+        self.handovers.retain(|left| *left != handover);
+        Ok(Some(content.into()))
+    }
+
     async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError> {
         self.remove_script();
         self.steps += 1;
@@ -105,12 +164,20 @@ impl Sandbox for LocalSandbox {
                 if has_interpreter { vec![word] } else { vec![Bytes::from_static(b"/bin/sh"), word] }
             }
         };
-        let removes = step.last && self.directory != Directory::Gone;
+        let start = match &step.workdir {
+            None => self.start.clone(),
+            Some(workdir) => {
+                self.make_directory().await?;
+                self.start.join(workdir)
+            }
+        };
+        // The agent makes and removes no other directory than the one the step starts in.
+        let removes = step.last && step.workdir.is_none() && self.directory != Directory::Gone;
         let creates = self.directory == Directory::Wanted;
         let request = StartTask {
             argv,
             env: step.env,
-            directory: Bytes::copy_from_slice(self.start.as_os_str().as_bytes()),
+            directory: Bytes::from(start.into_os_string().into_vec()),
             create_directory: creates,
             remove_directory: removes,
             files,
@@ -134,7 +201,7 @@ impl Sandbox for LocalSandbox {
     }
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {
-        self.remove_script();
+        self.remove_beside();
         let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
         if self.lost {
             // At once: the successor ends what the lost one ran.
@@ -156,8 +223,16 @@ impl Sandbox for LocalSandbox {
 
 impl Drop for LocalSandbox {
     fn drop(&mut self) {
-        self.remove_script();
+        self.remove_beside();
         self.give_back();
+    }
+}
+
+/// What a handover's file is called beside the job directory.
+fn name(handover: Handover) -> &'static str {
+    match handover {
+        Handover::Variables => "env",
+        Handover::Outputs => "output",
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn plan() -> JobPlan {
 pub(crate) fn argv(words: &[&[u8]]) -> StepPlan {
     let words = words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
     let env = vec![Bytes::from_static(b"PATH=/usr/local/bin:/usr/bin:/bin")];
-    StepPlan { program: Program::Argv(words), env, last: true }
+    StepPlan { program: Program::Argv(words), env, workdir: None, last: true }
 }
 
 pub(crate) fn sh(script: &str) -> StepPlan {

@@ -111,7 +111,7 @@ async fn scripts_are_run_by_what_their_first_line_names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_may_run_in_a_directory_and_inherit_where_that_is_allowed() {
     let rig = Rig::start(|options| {
-        options.policy = Policy { directory: true, inherit: Inherit::AllButOurs };
+        options.policy = Policy { directory: true, inherit: Inherit::AllButOurs, ..Policy::default() };
         options.host.variables.insert("COLOUR".into(), "blue".into());
     })
     .await;

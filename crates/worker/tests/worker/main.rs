@@ -6,4 +6,6 @@ mod away;
 mod jobs;
 mod leaving;
 mod rig;
+mod steps;
 mod streaming;
+mod workflow;

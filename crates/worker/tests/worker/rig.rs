@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use executr_api::output::{OutputChunk, Record, Records};
 use executr_api::{
-    ApiError, AttemptResult, ByteStream, ErrorCode, Fence, Lease, Orders, Report, ResultVerdict, Verdict, WorkerApi,
+    ApiError, AttemptResult, ByteStream, ErrorCode, Fence, Lease, Orders, Report, ResultVerdict, RunContext, Verdict,
+    WorkerApi,
 };
 use executr_spec::{Digest, JobId, JobSpec, LeaseId, SpecJson, Step, StepCommand};
 use executr_worker::{
@@ -58,8 +59,13 @@ impl FakeCoordinator {
 
     /// Hands out a job.
     pub(crate) fn submit(&self, spec: &JobSpec) -> Fence {
+        self.submit_in(spec, None)
+    }
+
+    /// Hands out a job of a run.
+    pub(crate) fn submit_in(&self, spec: &JobSpec, run: Option<RunContext>) -> Fence {
         let fence = Fence { job: JobId(Uuid::now_v7()), attempt: 1, lease: LeaseId(Uuid::new_v4()) };
-        let lease = Lease { fence, spec: SpecJson::write(spec).unwrap(), token: String::new(), run: None };
+        let lease = Lease { fence, spec: SpecJson::write(spec).unwrap(), token: String::new(), run: run.map(Box::new) };
         self.change(|state| state.waiting.push_back(lease));
         fence
     }

@@ -1,0 +1,287 @@
+//! One attempt, from its lease to its result.
+//!
+//! - [`steps`]: which steps run, and what they come to together;
+//! - [`tries`]: one step's tries and the waits between;
+//! - [`execution`]: one process tree: output, limits, orders to stop;
+//! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
+//! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
+//! - [`marks`]: what is told of steps within the output.
+
+mod capture;
+mod execution;
+mod handover;
+mod marks;
+mod scope;
+mod steps;
+mod tries;
+mod variables;
+mod wanted;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
+use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
+use executr_spec::JobSpec;
+use tokio::time::Instant;
+
+use crate::binary_cache::BinaryCache;
+use crate::host::{HostContext, Inherit, Policy};
+use crate::masking::OutputMasking;
+use crate::output::{OutputFeed, OutputOptions, Tail};
+use crate::providers::Providers;
+use crate::stop::{Stop, StopReason};
+use crate::verdict::{self, Ending, StepVerdict};
+use execution::{Deadline, passed};
+use scope::StepRecord;
+use steps::Progress;
+use variables::Variables;
+use wanted::Wanted;
+
+/// Runs attempts, any number at a time.
+pub struct Engine {
+    /// Where they run.
+    pub workspace: Arc<dyn Workspace>,
+    /// Where their binaries come from.
+    pub cache: BinaryCache,
+    /// Where their output goes.
+    pub api: Arc<dyn WorkerApi>,
+    /// What is known of this machine.
+    pub host: HostContext,
+    /// What they may ask for.
+    pub policy: Policy,
+    /// Bounds on their output.
+    pub output: OutputOptions,
+    /// How long processes may take to end by themselves after SIGTERM.
+    pub kill_grace: Duration,
+    /// How long the steps together may take that run after the job was cancelled, or its time was over.
+    pub aftermath: Duration,
+    /// Where variables come from that are not written in the file.
+    pub providers: Providers,
+}
+
+/// An attempt that ended. Nothing of it runs any more.
+#[derive(Debug)]
+pub struct FinishedAttempt {
+    /// What to report.
+    pub result: AttemptResult,
+    /// Output to append before that.
+    pub tail: Option<Tail>,
+    /// Why it was ended from outside, if it was. Its result is wanted only when it was [`StopReason::Cancelled`].
+    pub stopped: Option<StopReason>,
+}
+
+impl Engine {
+    /// Runs the attempt of `lease` to its end, whatever that is.
+    pub async fn run(&self, lease: &Lease, stop: &mut Stop) -> FinishedAttempt {
+        let started = Instant::now();
+        let spec = match lease.spec.read() {
+            Ok(spec) => spec,
+            Err(error) => {
+                let message = format!("this worker can't read the job: {error}; is it older than the server?");
+                return refused(lease.fence, StepVerdict::failed(message, true), started);
+            }
+        };
+        if let Err(verdict) = self.check(&spec) {
+            return refused(lease.fence, verdict, started);
+        }
+        let token: Arc<str> = lease.token.as_str().into();
+        let feed = OutputFeed::new(Arc::clone(&self.api), lease.fence, Arc::clone(&token), &self.output);
+        let attempt = Attempt {
+            engine: self,
+            fence: lease.fence,
+            token,
+            spec: &spec,
+            run: lease.run.as_deref(),
+            started,
+            stop,
+            feed,
+            masking: OutputMasking::default(),
+            variables: None,
+            records: Vec::new(),
+            has_source: false,
+            cancelled: false,
+            aftermath: None,
+        };
+        attempt.run().await
+    }
+
+    /// Whether the job asks only for what it may have here. The coordinator sends no other; this doesn't depend on it.
+    fn check(&self, spec: &JobSpec) -> Result<(), StepVerdict> {
+        spec.validate().map_err(|error| StepVerdict::failed(format!("the job can't be run: {error}"), false))?;
+        if spec.directory.is_some() && !self.policy.directory {
+            let message = "this worker doesn't run jobs in a `directory`; start it with `--allow directory`";
+            return Err(StepVerdict::failed(message, true));
+        }
+        if !spec.inherit.is_empty() && self.policy.inherit == Inherit::Nothing {
+            let message = "this worker hands on no variables; start it with `--allow inherit`";
+            return Err(StepVerdict::failed(message, true));
+        }
+        Ok(())
+    }
+}
+
+/// An attempt under way.
+struct Attempt<'a> {
+    engine: &'a Engine,
+    fence: Fence,
+    token: Arc<str>,
+    spec: &'a JobSpec,
+    /// Of a job of a run.
+    run: Option<&'a RunContext>,
+    started: Instant,
+    stop: &'a mut Stop,
+    feed: OutputFeed,
+    masking: OutputMasking,
+    /// What is declared, in jobs of workflows.
+    variables: Option<Variables>,
+    /// The steps that are over.
+    records: Vec<StepRecord>,
+    /// The job directory started as a copy of the repository.
+    has_source: bool,
+    /// The job was asked to stop, and what ran then was ended.
+    cancelled: bool,
+    /// Since the job was cancelled or its time was over: until when what still runs may run.
+    aftermath: Deadline,
+}
+
+impl Attempt<'_> {
+    async fn run(mut self) -> FinishedAttempt {
+        let plan = JobPlan {
+            job: self.fence.job,
+            attempt: self.fence.attempt,
+            place: self.spec.directory.as_ref().map_or(Place::Sandbox, |path| Place::Directory(path.into())),
+            limits: Limits {
+                cpu_millis: self.spec.resources.cpu.map_or(0, |cpu| cpu.0),
+                memory_bytes: self.spec.resources.memory.map_or(0, |memory| memory.0),
+                pids: self.spec.resources.pids.unwrap_or(0),
+            },
+        };
+        let progress = match self.engine.workspace.setup_job(plan).await {
+            Ok(mut sandbox) => {
+                let progress = self.run_in(sandbox.as_mut()).await;
+                if let Err(error) = sandbox.cleanup().await {
+                    tracing::warn!(job = %self.fence.job, %error, "a job wasn't cleaned up");
+                }
+                progress
+            }
+            Err(error) => Progress::of(Some(0), lost(&error)),
+        };
+        self.finish(progress).await
+    }
+
+    async fn run_in(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
+        let wanted = Wanted::of(self.spec);
+        match self.prepare(sandbox).await {
+            Ok(true) => self.run_steps(sandbox, &wanted).await,
+            Ok(false) => Progress::skipped(),
+            Err(verdict) => Progress::of(None, verdict),
+        }
+    }
+
+    /// Does what comes before the first step; whether the job runs at all.
+    async fn prepare(&mut self, sandbox: &mut dyn Sandbox) -> Result<bool, StepVerdict> {
+        let Some(workflow) = self.spec.workflow.as_deref() else { return Ok(true) };
+        let root = self.has_source.then(|| sandbox.directory().to_owned());
+        self.job_variables(root.as_deref()).await?;
+        let Some(script) = &workflow.condition else { return Ok(true) };
+        let known = self.known_variables();
+        let plan = StepPlan {
+            program: Program::Script(Bytes::copy_from_slice(script.as_bytes())),
+            env: self.environment(sandbox, None, Some(&known)),
+            workdir: None,
+            last: false,
+        };
+        let (answer, _usage) = self.ask_shell(sandbox, plan, self.job_deadline()).await;
+        answer
+    }
+
+    /// Waits for something that is no process of the job, and goes on sending output meanwhile.
+    ///
+    /// # Errors
+    /// What it was given up for.
+    async fn wait_for<F: Future>(&mut self, future: F, deadline: Deadline) -> Result<F::Output, Ending> {
+        if let Some(order) = self.urgent_order() {
+            return Err(Ending::Stopped(order.reason));
+        }
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return Ok(output),
+                order = self.stop.ordered() => {
+                    if order.urgent || !self.cancelled {
+                        return Err(Ending::Stopped(order.reason));
+                    }
+                }
+                limit = passed(deadline) => return Err(Ending::TimedOut(limit)),
+                () = self.feed.work() => {}
+            }
+        }
+    }
+
+    async fn finish(self, progress: Progress) -> FinishedAttempt {
+        let duration = self.started.elapsed();
+        let outcome = progress.outcome();
+        let (exit_code, error_message, retryable) = match progress.verdict {
+            None => ((outcome == Outcome::Succeeded).then_some(0), None, true),
+            Some((index, verdict)) => {
+                let message = verdict.message.map(|message| match (outcome, index) {
+                    (Outcome::Failed, Some(index)) => verdict::with_step(self.spec, index, &message),
+                    _ => message,
+                });
+                (verdict.exit_code, message.map(|message| self.masking.text(message)), verdict.retryable)
+            }
+        };
+        let outputs = progress.outputs.into_iter().map(|(name, value)| (name, self.masking.text(value))).collect();
+        let mut result = AttemptResult {
+            fence: self.fence,
+            outcome,
+            exit_code,
+            error_message,
+            retryable,
+            usage: progress.usage,
+            steps: progress.results,
+            output: None,
+            output_bytes: 0,
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            outputs,
+            artifacts: Vec::new(),
+        };
+        let ended_first = |reason: &StopReason| *reason == StopReason::NotRenewed && outcome != Outcome::Cancelled;
+        let stopped = self.stop.order().map(|order| order.reason).filter(|reason| !ended_first(reason));
+        let unwanted = stopped.is_some_and(|reason| reason != StopReason::Cancelled);
+        if unwanted {
+            return FinishedAttempt { result, tail: None, stopped };
+        }
+        let output = self.feed.finish().await;
+        result.output = output.inline;
+        result.output_bytes = output.total;
+        FinishedAttempt { result, tail: output.tail, stopped }
+    }
+}
+
+fn lost(error: &ExecutorError) -> StepVerdict {
+    StepVerdict { place_lost: true, ..StepVerdict::failed(error.to_string(), true) }
+}
+
+/// An attempt that ended before it began.
+fn refused(fence: Fence, verdict: StepVerdict, started: Instant) -> FinishedAttempt {
+    let result = AttemptResult {
+        fence,
+        outcome: Outcome::Failed,
+        exit_code: None,
+        error_message: verdict.message,
+        retryable: verdict.retryable,
+        usage: None,
+        steps: Vec::new(),
+        output: None,
+        output_bytes: 0,
+        duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        outputs: BTreeMap::new(),
+        artifacts: Vec::new(),
+    };
+    FinishedAttempt { result, tail: None, stopped: None }
+}

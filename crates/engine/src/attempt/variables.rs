@@ -1,0 +1,251 @@
+//! The variables of a workflow's job, by layers, a later one over those before it:
+//!
+//! ```text
+//! fixed base                                (environment.rs)
+//! workflow env_from, workflow env
+//! job env_from, secrets, job env            evaluated once, before anything of the job is started
+//! $JOB_ENV                                  what earlier steps handed over
+//! step env_from, step env                   evaluated for each step
+//! overrides                                 --env-file and the command line
+//! ```
+//!
+//! `${{ }}` in a value sees the layers below its own as `env`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use executr_expressions::{Status, Template, interpolate};
+use executr_spec::Step;
+use executr_spec::workflow::Provider;
+
+use super::{Attempt, scope};
+use crate::environment::OURS;
+use crate::host::Inherit;
+use crate::masking::Masker;
+use crate::providers::{Asking, Provided, ProviderError};
+use crate::verdict::StepVerdict;
+
+/// What is declared for a workflow's job.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    /// All below `$JOB_ENV`.
+    job: BTreeMap<String, String>,
+    /// What steps handed over.
+    handed: BTreeMap<String, String>,
+    /// Values that must not be seen outside.
+    secrets: BTreeSet<String>,
+}
+
+impl Variables {
+    /// Takes what a step handed over to later ones.
+    pub(super) fn hand_over(&mut self, found: BTreeMap<String, String>) {
+        self.handed.extend(found);
+    }
+}
+
+/// A layer on top of others.
+fn add(layers: &mut BTreeMap<String, String>, layer: &BTreeMap<String, String>) {
+    layers.extend(layer.iter().map(|(name, value)| (name.clone(), value.clone())));
+}
+
+impl Attempt<'_> {
+    /// Works out everything below `$JOB_ENV`. `root` is the job's copy of the repository, if it has one.
+    ///
+    /// # Errors
+    /// When a source fails, a secret is missing or an expression can't be evaluated: the job can't run.
+    pub(super) async fn job_variables(&mut self, root: Option<&Path>) -> Result<(), StepVerdict> {
+        let spec = self.spec;
+        let Some(workflow) = &spec.workflow else { return Ok(()) };
+        let mut variables = Variables::default();
+        for (sources, env) in [(&workflow.workflow_env_from, Some(&workflow.workflow_env)), (&workflow.env_from, None)]
+        {
+            self.provide(sources, root, &mut variables.job, &mut variables.secrets).await?;
+            if let Some(env) = env {
+                self.evaluate(env, &mut variables.job)?;
+            }
+        }
+        for name in &workflow.secrets {
+            let value = self.secret(name)?;
+            variables.secrets.insert(value.clone());
+            variables.job.insert(name.clone(), value);
+        }
+        self.evaluate(&spec.env, &mut variables.job)?;
+        self.mask(&variables.secrets);
+        self.variables = Some(variables);
+        Ok(())
+    }
+
+    /// What is known before a step's own layers; `env` in its condition.
+    pub(super) fn known_variables(&self) -> BTreeMap<String, String> {
+        let mut known = match &self.variables {
+            Some(variables) => {
+                let mut known = variables.job.clone();
+                add(&mut known, &variables.handed);
+                known
+            }
+            None => self.spec.env.clone(),
+        };
+        if let Some(workflow) = &self.spec.workflow {
+            add(&mut known, &workflow.overrides);
+        }
+        known
+    }
+
+    /// All that is declared for a step.
+    ///
+    /// # Errors
+    /// When a source fails or an expression can't be evaluated: the step fails.
+    pub(super) async fn step_variables(
+        &mut self,
+        step: &Step,
+        root: Option<&Path>,
+    ) -> Result<BTreeMap<String, String>, StepVerdict> {
+        let mut declared = self.known_variables();
+        if !step.env_from.is_empty() {
+            let mut secrets = BTreeSet::new();
+            self.provide(&step.env_from, root, &mut declared, &mut secrets).await?;
+            self.also_mask(secrets);
+        }
+        if self.variables.is_some() {
+            self.evaluate(&step.env, &mut declared)?;
+        } else {
+            add(&mut declared, &step.env);
+        }
+        if let Some(workflow) = &self.spec.workflow {
+            add(&mut declared, &workflow.overrides);
+        }
+        Ok(declared)
+    }
+
+    /// Adds what sources say, the first the weakest.
+    async fn provide(
+        &mut self,
+        sources: &[Provider],
+        root: Option<&Path>,
+        layers: &mut BTreeMap<String, String>,
+        secrets: &mut BTreeSet<String>,
+    ) -> Result<(), StepVerdict> {
+        for provider in sources {
+            if let Provider::Required(names) = provider {
+                self.require(provider, names, layers)?;
+                continue;
+            }
+            let provided = self.ask(provider, root).await?;
+            if provided.secret {
+                secrets.extend(provided.variables.values().cloned());
+            }
+            add(layers, &provided.variables);
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, provider: &Provider, root: Option<&Path>) -> Result<Arc<Provided>, StepVerdict> {
+        let engine = self.engine;
+        let asking =
+            Asking { host: &engine.host, policy: engine.policy, root: engine.host.repository.as_deref().or(root) };
+        let run = self.run.map_or(self.fence.job.0, |run| run.run.0);
+        let deadline = self.job_deadline();
+        let asked = self.wait_for(engine.providers.ask(run, provider, asking), deadline).await;
+        asked.map_err(StepVerdict::ended_early)?.map_err(refused)
+    }
+
+    fn require(
+        &self,
+        provider: &Provider,
+        names: &[String],
+        layers: &BTreeMap<String, String>,
+    ) -> Result<(), StepVerdict> {
+        let workflow = self.spec.workflow.as_deref();
+        let has = |name: &String| {
+            let given = |variables: &BTreeMap<String, String>| variables.get(name).is_some_and(|it| !it.is_empty());
+            given(layers)
+                || workflow.is_some_and(|workflow| given(&workflow.overrides) || workflow.secrets.contains(name))
+                || self.spec.inherit.iter().any(|asked| asked == "*" || asked == name)
+                    && self.inheritable(name).is_some()
+        };
+        let missing: Vec<&str> = names.iter().filter(|name| !has(name)).map(String::as_str).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let problem = format!("{} has no value; give it one with `--env` or in `env`", missing.join(", "));
+        Err(refused(ProviderError::new(provider, problem)))
+    }
+
+    /// A variable of the worker that jobs may have.
+    fn inheritable(&self, name: &str) -> Option<String> {
+        let value = self.engine.host.variable(name)?;
+        let allowed = match self.engine.policy.inherit {
+            Inherit::Nothing => false,
+            Inherit::AllButOurs => !name.as_bytes().starts_with(OURS),
+            Inherit::All => true,
+        };
+        allowed.then(|| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The value of a secret: one that was given by name, `EXECUTR_SECRET_<name>` of the worker's environment, or, where
+    /// jobs may inherit, the variable of that name.
+    fn secret(&self, name: &str) -> Result<String, StepVerdict> {
+        let host = &self.engine.host;
+        let own = || {
+            let value = host.variable(&format!("EXECUTR_SECRET_{name}"))?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let value = host.secrets.get(name).cloned().or_else(own).or_else(|| self.inheritable(name));
+        value.ok_or_else(|| {
+            let message = format!(
+                "the secret `{name}` is not known here: give it to `executr run` with `--secret {name}`, or to the \
+                 executor as its variable EXECUTR_SECRET_{name}"
+            );
+            StepVerdict::failed(message, false)
+        })
+    }
+
+    /// Adds a layer whose values may hold `${{ }}`.
+    fn evaluate(
+        &self,
+        layer: &BTreeMap<String, String>,
+        layers: &mut BTreeMap<String, String>,
+    ) -> Result<(), StepVerdict> {
+        if !layer.values().any(|value| Template::is_in(value)) {
+            add(layers, layer);
+            return Ok(());
+        }
+        let context = scope::context(self.spec, self.run, layers, &self.records, Status::GOOD);
+        let mut evaluated = BTreeMap::new();
+        for (name, value) in layer {
+            let value = interpolate(value, &context)
+                .map_err(|error| StepVerdict::failed(format!("env.{name}: {error}"), false))?;
+            if value.contains('\0') {
+                return Err(StepVerdict::failed(format!("env.{name}: holds a NUL character"), false));
+            }
+            evaluated.insert(name.clone(), value.into_owned());
+        }
+        layers.extend(evaluated);
+        Ok(())
+    }
+
+    fn mask(&mut self, secrets: &BTreeSet<String>) {
+        if !secrets.is_empty() {
+            self.masking.mask_with(Masker::new(secrets.iter().map(String::as_str)).map(Arc::new));
+        }
+    }
+
+    fn also_mask(&mut self, found: BTreeSet<String>) {
+        let Some(variables) = &mut self.variables else { return self.mask(&found) };
+        let known = variables.secrets.len();
+        variables.secrets.extend(found);
+        if variables.secrets.len() > known {
+            let secrets = std::mem::take(&mut variables.secrets);
+            self.mask(&secrets);
+            if let Some(variables) = &mut self.variables {
+                variables.secrets = secrets;
+            }
+        }
+    }
+}
+
+/// A source that fails, fails the job and so the run; another attempt ends no better.
+fn refused(error: ProviderError) -> StepVerdict {
+    StepVerdict::failed(error.to_string(), false)
+}
