@@ -21,7 +21,7 @@ use executr_spec::Digest;
 use thiserror::Error;
 
 use crate::beneath;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{MODE_BITS, Manifest, ManifestError};
 use crate::stamp::Stamp;
 use hashing::ReadError;
 use stat_cache::{Notes, StatCache};
@@ -41,6 +41,9 @@ pub struct SnapshotOptions {
     pub copy_git: bool,
     /// Files with rules that hold in every repository, as git's `core.excludesFile`.
     pub excludes: Vec<PathBuf>,
+    /// Under its own name, as `cp -r PATH TREE/` would put it: the tree is a directory with nothing else in it. Otherwise
+    /// the tree is what is at the path.
+    pub named: bool,
     /// Where to keep what is known of the files, so that the next snapshot needn't read them. One file per directory.
     pub stat_cache: Option<PathBuf>,
 }
@@ -179,12 +182,14 @@ fn begin(
 ) -> Result<Snapshot, SnapshotError> {
     let stat = rustix::fs::lstat(path).map_err(|errno| SnapshotError::io("look at", path)(errno.into()))?;
     let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
-    // What stands alone is found below the directory it is in, under no name of its own.
+    // The root of a file system has no name.
+    let named = options.named && path.file_name().is_some();
+    // What stands alone or keeps its name is found below the directory it is in.
     let root_path =
-        if is_directory { path.to_owned() } else { path.parent().map_or_else(PathBuf::new, Path::to_owned) };
+        if is_directory && !named { path.to_owned() } else { path.parent().map_or_else(PathBuf::new, Path::to_owned) };
     let root_path = std::path::absolute(root_path).map_err(SnapshotError::io("find", path))?;
     let root = beneath::open_root(&root_path).map_err(SnapshotError::io("open", &root_path))?;
-    let job = Job { root, root_path, path, options, tell };
+    let job = Job { root, root_path, path, named, options, tell };
     if let Some(path) = &options.stat_cache {
         cache = StatCache::read(path);
     }
@@ -201,6 +206,7 @@ struct Job<'a> {
     root: OwnedFd,
     root_path: PathBuf,
     path: &'a Path,
+    named: bool,
     options: &'a SnapshotOptions,
     tell: Option<&'a (dyn Fn(LooseBlob) + Sync)>,
 }
@@ -209,8 +215,11 @@ impl Job<'_> {
     /// One try; within, the path of what changed.
     fn attempt(&self, is_directory: bool, cache: &mut StatCache) -> Result<Result<Snapshot, PathBuf>, SnapshotError> {
         let looked = stat_cache::now();
-        let found =
-            if is_directory { walk::walk(&self.root, &self.root_path, self.options)? } else { vec![self.single()?] };
+        let found = match (is_directory, self.named) {
+            (true, false) => walk::walk(&self.root, &self.root_path, self.options)?,
+            (true, true) => self.named_directory()?,
+            (false, _) => vec![self.single()?],
+        };
         let known = Mutex::new(HashMap::new());
         let tell = |digest, files: &[usize]| {
             if let Some(tell) = self.tell {
@@ -224,13 +233,14 @@ impl Job<'_> {
                     self.note(&outcome, &found, looked);
                 }
                 let mut manifest = outcome.manifest;
-                if !is_directory {
+                let nameless = !is_directory && !self.named;
+                if nameless {
                     manifest = manifest.without_name()?;
                 }
                 let encoded = manifest.encode();
                 let digest = Digest::of(&encoded);
                 let root = self.root_path.clone();
-                let single = found.first().filter(|_| !is_directory).map(|found| found.path.clone());
+                let single = found.first().filter(|_| nameless).map(|found| found.path.clone());
                 Ok(Ok(Snapshot { manifest, encoded, digest, root, single, index: OnceLock::new() }))
             }
             Err(ReadError::Changed(index)) => {
@@ -244,6 +254,20 @@ impl Job<'_> {
             }
             Err(ReadError::Failed(error)) => Err(error),
         }
+    }
+
+    /// The directory at the path, and all that is in it.
+    fn named_directory(&self) -> Result<Vec<Found>, SnapshotError> {
+        let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
+        let directory = beneath::open_root(self.path).map_err(SnapshotError::io("open", self.path))?;
+        let stat =
+            rustix::fs::fstat(&directory).map_err(|errno| SnapshotError::io("look at", self.path)(errno.into()))?;
+        let mut found =
+            vec![Found { path: name.clone(), kind: FoundKind::Directory { mode: stat.st_mode & MODE_BITS } }];
+        for below in walk::walk(&directory, self.path, self.options)? {
+            found.push(Found { path: name.join(below.path), kind: below.kind });
+        }
+        Ok(found)
     }
 
     /// What stands at the path, which is no directory.

@@ -178,3 +178,33 @@ proptest! {
         prop_assert_eq!(tree.manifest().files().count(), files);
     }
 }
+
+#[test]
+fn what_keeps_its_name_is_as_if_it_had_been_copied_into_a_directory() {
+    let scene = Scene::new();
+    scene.write("dist/bin/app", b"program");
+    scene.write("dist/large", &vec![1; SMALL as usize + 1]);
+    fs::create_dir_all(scene.at("copied/one")).unwrap();
+    fs::create_dir_all(scene.at("copied/all")).unwrap();
+    let copy = |from: &str, to: &str| {
+        let status =
+            std::process::Command::new("cp").arg("-r").arg(scene.source().join(from)).arg(scene.at(to)).status();
+        assert!(status.unwrap().success());
+    };
+    copy("dist/bin/app", "copied/one/");
+    copy("dist", "copied/all/");
+    let named = SnapshotOptions { named: true, ..SnapshotOptions::everything() };
+    for (path, copied, found) in [
+        ("dist/bin/app", "copied/one", &["app"][..]),
+        ("dist", "copied/all", &["dist", "dist/bin", "dist/bin/app", "dist/large"]),
+    ] {
+        let tree = snapshot(&scene.source().join(path), &named).unwrap();
+        assert_eq!(paths(tree.manifest()), found);
+        let whole = snapshot(&scene.at(copied), &SnapshotOptions::everything()).unwrap();
+        assert_eq!(tree.digest(), whole.digest(), "{path}");
+        scene.keep(&tree);
+        scene.place(tree.manifest(), &format!("placed/{}", found.len()).replace('/', "-"));
+    }
+    assert_eq!(fs::read(scene.at("placed-1/app")).unwrap(), b"program");
+    assert_eq!(fs::read(scene.at("placed-4/dist/bin/app")).unwrap(), b"program");
+}
