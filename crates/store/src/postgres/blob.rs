@@ -132,23 +132,48 @@ pub(super) async fn read(session: &mut Session, digest: Digest, offset: u64) -> 
     Ok(Some(Bytes::copy_from_slice(&bytes[skip..])))
 }
 
-/// Deletes blobs that nobody names or touched, and old uploads.
-pub(super) async fn delete(session: &mut Session, before: Timestamp) -> Result<u64, Fault> {
-    // A submission that names a blob touches it before: it is younger than `before` then.
+/// So many blobs one transaction deletes at most, and fewer when they are together larger than so many bytes.
+const MOST_DELETED: (i64, i64) = (64, 16 << 20);
+
+/// Deletes some of the blobs that nobody names or touched, and of the old uploads. `after` is where the last such command
+/// ended. Says how many, and where it ended unless there are no more.
+pub(super) async fn delete_some(
+    session: &mut Session,
+    before: Timestamp,
+    after: &[u8],
+) -> Result<(u64, Option<Vec<u8>>), Fault> {
     session.begin(0).await?;
+    let deleted = delete_after(session, before, after).await?;
+    session.commit().await?;
+    Ok(deleted)
+}
+
+async fn delete_after(session: &mut Session, before: Timestamp, after: &[u8]) -> Result<(u64, Option<Vec<u8>>), Fault> {
+    let (most_blobs, most_bytes) = MOST_DELETED;
+    // A submission that names a blob touches it before: it is younger than `before` then.
     let blobs = session
         .rows(
-            "DELETE FROM executr.blob b WHERE b.touched_at < $1
-             AND NOT EXISTS (SELECT FROM executr.job_blob j WHERE j.digest = b.digest) RETURNING b.upload",
-            &[&before.0],
+            "WITH old AS MATERIALIZED (
+                 SELECT digest, sum(size) OVER (ORDER BY digest) - size AS earlier
+                 FROM (SELECT digest, size FROM executr.blob b WHERE b.digest > $2 AND b.touched_at < $1
+                       AND NOT EXISTS (SELECT FROM executr.job_blob j WHERE j.digest = b.digest)
+                       ORDER BY digest LIMIT $3) AS b)
+             DELETE FROM executr.blob b USING old
+             WHERE b.digest = old.digest AND old.earlier < $4::bigint AND b.touched_at < $1 RETURNING b.upload, b.digest",
+            &[&before.0, &after, &most_blobs, &most_bytes],
         )
         .await?;
-    let uploads =
-        session.rows("DELETE FROM executr.upload WHERE touched_at < $1 RETURNING upload", &[&before.0]).await?;
+    let uploads = session
+        .rows(
+            "DELETE FROM executr.upload WHERE upload = ANY(ARRAY(
+                 SELECT upload FROM executr.upload WHERE touched_at < $1 LIMIT $2)) AND touched_at < $1 RETURNING upload",
+            &[&before.0, &most_blobs],
+        )
+        .await?;
     let gone: Vec<Uuid> = blobs.iter().chain(&uploads).map(|row| row.get(0)).collect();
     if !gone.is_empty() {
         session.run("DELETE FROM executr.blob_chunk WHERE upload = ANY($1)", &[&gone]).await?;
     }
-    session.commit().await?;
-    Ok(gone.len() as u64)
+    let last = blobs.iter().map(|row| row.get::<_, Vec<u8>>(1)).max();
+    Ok((gone.len() as u64, last.or_else(|| (!uploads.is_empty()).then(|| after.to_vec()))))
 }

@@ -1,7 +1,9 @@
 //! Commands of one kind that arrive while one is under way are carried out together, as one transaction.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Core, Unit};
@@ -79,7 +81,7 @@ async fn carry_out<Q: Send + Sync, A: Send>(
     questions: Vec<Q>,
     answers: Vec<oneshot::Sender<Result<A, StoreError>>>,
 ) {
-    match core.carry_out(&questions, unit).await {
+    match carry_out_whole(core, unit, &questions).await {
         Ok(told) => {
             for (answer, told) in answers.into_iter().zip(told) {
                 // A caller that went away does not need it.
@@ -97,7 +99,7 @@ async fn carry_out<Q: Send + Sync, A: Send>(
             for (question, answer) in questions.into_iter().zip(answers) {
                 let told = match &transient {
                     Some(told) => Err(StoreError::Unavailable(told.clone())),
-                    None => match core.carry_out(&vec![question], unit).await {
+                    None => match carry_out_whole(core, unit, &vec![question]).await {
                         Ok(told) => told.into_iter().next().unwrap_or_else(|| {
                             Err(StoreError::Database("a command was left without an answer".to_owned()))
                         }),
@@ -107,5 +109,48 @@ async fn carry_out<Q: Send + Sync, A: Send>(
                 drop(answer.send(told));
             }
         }
+    }
+}
+
+/// Carries out commands; a defect that panics is an error to those who asked, and the gatherer lives on.
+async fn carry_out_whole<Q: Send + Sync, A: Send>(
+    core: &Core,
+    unit: Unit<Vec<Q>, Answers<A>>,
+    questions: &Vec<Q>,
+) -> Result<Answers<A>, StoreError> {
+    // What a unit leaves behind when it is cut off anywhere, its connection takes along.
+    match AssertUnwindSafe(core.carry_out(questions, unit)).catch_unwind().await {
+        Ok(answers) => answers,
+        Err(_) => Err(StoreError::Database("a defect of this program; its log says where it is".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use executr_tests::postgres;
+
+    use super::*;
+    use crate::postgres::PostgresOptions;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_panic_is_an_error_to_whom_it_concerns_and_to_nobody_else() {
+        let Some(database) = postgres::database() else { return };
+        let core = Arc::new(Core::new(PostgresOptions::new(database.url())).expect("a URL"));
+        let gatherer: Gatherer<u32, u32> = Gatherer::start(core.clone(), 100, |_, session, numbers, _| {
+            Box::pin(async move {
+                session.begin(0).await?;
+                assert!(!numbers.contains(&13), "a defect");
+                session.commit().await?;
+                Ok(numbers.iter().map(|number| Ok(number * 2)).collect())
+            })
+        });
+        // All of one batch: the other commands are gathered before the task gets to run.
+        let asked = [1, 13, 2].map(|number| gatherer.ask(number, 1));
+        let [one, bad, two] = asked;
+        let (one, bad, two) = tokio::join!(one, bad, two);
+        assert_eq!((one.expect("carried out"), two.expect("carried out")), (2, 4));
+        assert!(matches!(bad, Err(StoreError::Database(_))));
+        assert_eq!(gatherer.ask(3, 1).await.expect("it lives on"), 6);
+        assert!(core.counters().connections <= 8, "what was cut off is closed");
     }
 }

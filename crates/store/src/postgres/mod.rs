@@ -279,7 +279,20 @@ impl Store for PostgresStore {
     }
 
     async fn delete_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.core.carry_out(&before, |_, session, before, _| Box::pin(blob::delete(session, *before))).await
+        let mut total = 0;
+        let mut wish = (before, Vec::new());
+        // Transaction by transaction, so that nothing else waits for all of it.
+        loop {
+            let deleted = self.core.carry_out(&wish, |_, session, (before, after), _| {
+                Box::pin(blob::delete_some(session, *before, after))
+            });
+            let (deleted, ended) = deleted.await?;
+            total += deleted;
+            match ended {
+                Some(ended) => wish.1 = ended,
+                None => return Ok(total),
+            }
+        }
     }
 
     async fn put_token(&self, token: TokenRecord) -> Result<(), StoreError> {

@@ -113,6 +113,20 @@ pub(crate) async fn deleted_when_old_and_unnamed<H: Harness>(stage: Stage<H>) {
     assert_eq!(stage.store.delete_blobs(stage.now().await).await.expect("deleted"), 2);
 }
 
+pub(crate) async fn many_at_once_are_deleted<H: Harness>(stage: Stage<H>) {
+    static BYTES: [u8; 70] = [7; 70];
+    for length in 0..BYTES.len() {
+        stage.blob(&BYTES[..length]).await;
+        stage.upload(Uuid::new_v4(), 0, b"abc").await.expect("uploaded");
+    }
+    let named = stage.blob(b"named").await;
+    stage.submit_one(NewJob { blobs: vec![named], ..job() }).await;
+    stage.pass(HOUR).await;
+    assert_eq!(stage.store.delete_blobs(stage.now().await).await.expect("deleted"), 140);
+    assert_eq!(stage.store.delete_blobs(stage.now().await).await.expect("deleted"), 0);
+    assert!(stage.read_blob(named).await.is_some());
+}
+
 pub(crate) async fn uploads_grow_old<H: Harness>(stage: Stage<H>) {
     let upload = Uuid::new_v4();
     stage.upload(upload, 0, b"abc").await.expect("uploaded");

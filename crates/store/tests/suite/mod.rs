@@ -74,7 +74,8 @@ macro_rules! contract_suite {
                 not_without_the_lease, sealed_at_the_end, with_the_result, the_last_chunk_may_leave_a_gap, any_bytes_survive,
                 gap_records_count, each_attempt_has_its_own, reading_in_small_pieces, no_output_and_no_attempt, large_output;
             blobs: uploaded_in_pieces, a_wrong_offset_is_refused, starting_anew, a_wrong_size_is_refused, an_existing_blob_stays,
-                empty_blobs, deleted_when_old_and_unnamed, uploads_grow_old, dropped_uploads_are_gone;
+                empty_blobs, deleted_when_old_and_unnamed, many_at_once_are_deleted, uploads_grow_old,
+                dropped_uploads_are_gone;
             tokens: found_by_hash, expired_tokens_open_nothing, revoked_tokens_are_gone, listed_in_order;
             workers: recorded_and_counted_up, only_those_heard_of;
             overview: a_job_shows_what_was_asked, attempts_show_what_happened, listing_newest_first, filtered, pages,
