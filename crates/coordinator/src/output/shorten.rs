@@ -83,7 +83,13 @@ impl Shortener {
         // line is a part of one unless a newline happens to stand before the cut.
         let whole_line = from > 0 && tail[from - 1] == b'\n';
         let shown = &tail[from..];
-        let skip = if whole_line { 0 } else { shown.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        let next_line = shown.iter().position(|byte| *byte == b'\n').map_or(shown.len(), |at| at + 1);
+        let skip = match (whole_line, next_line == shown.len()) {
+            (true, _) => 0,
+            (false, false) => next_line,
+            // One line, with or without its end: cut where a character begins.
+            (false, true) => shown.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count(),
+        };
         head.extend_from_slice(&shown[skip..]);
         text(head)
     }
@@ -143,6 +149,21 @@ mod tests {
         assert!(shown.starts_with(&"a".repeat(500)));
         assert!(shown.contains("\n[... shortened: 10000 bytes, 1 lines in all ...]\nbbb"), "{shown}");
         assert_eq!(shown.len(), 1_000);
+    }
+
+    #[test]
+    fn a_huge_last_line_is_cut_where_a_character_begins() {
+        for ending in ["", "\n"] {
+            for ahead in ["", "a", "ab", "abc"] {
+                let line = format!("first\n{ahead}{}{ending}", "\u{20ac}".repeat(5_000));
+                let shown = shorten(1_000, &[line.as_bytes()]);
+                assert!(shown.len() <= 1_000 + 3 && shown.len() > 950, "{}", shown.len());
+                let (head, tail) = shown.split_once(" in all ...]\n").expect("a marker");
+                assert!(head.starts_with("first\n"), "{head}");
+                let tail = tail.strip_suffix(ending).expect("the line's end");
+                assert!(tail.len() > 300 && tail.chars().all(|character| character == '\u{20ac}'), "{tail}");
+            }
+        }
     }
 
     #[test]
