@@ -148,7 +148,9 @@ fn verify_unit(name: &str, unit: &str) {
     match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && !said.contains(name), "{said}");
+            // Before version 254 it is passed over, as the unit says.
+            let objections = said.lines().filter(|line| line.contains(name) && !line.contains("'DelegateSubgroup'"));
+            assert!(output.status.success() && objections.count() == 0, "{said}");
         }
         Err(error) => component::absent("systemd-analyze", &error.to_string()),
     }
