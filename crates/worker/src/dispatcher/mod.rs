@@ -32,6 +32,11 @@ const IDLE_WAIT: Duration = Duration::from_secs(30);
 /// How long a lease lasts as long as the coordinator hasn't said.
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 
+/// A worker that is busy all the same brings news at most this often: an exchange and its commit cost as much as a small job.
+const PACE: Duration = Duration::from_millis(4);
+/// Busy is who runs this many jobs, and more than it has slots free.
+const BUSY: usize = 8;
+
 /// A worker's state.
 pub(crate) struct Dispatcher {
     options: WorkerOptions,
@@ -49,6 +54,8 @@ pub(crate) struct Dispatcher {
     delay: RetryDelay,
     /// No exchange before this.
     retry_at: Option<Instant>,
+    /// When news was last sent.
+    news_sent: Option<Instant>,
     /// When the coordinator was last heard.
     heard: Instant,
     /// It has been said that the coordinator can't be heard.
@@ -92,6 +99,7 @@ impl Dispatcher {
             exchanges: Exchanges::default(),
             delay: RetryDelay::default(),
             retry_at: None,
+            news_sent: None,
             heard: now,
             deaf: false,
             accepted: false,
@@ -164,6 +172,7 @@ impl Dispatcher {
         let far = Instant::now() + Duration::from_secs(3_600);
         let times = [
             self.retry_at,
+            self.held_back(),
             self.leases.next_expiry(self.renewal_limit()),
             (!self.deaf || self.stage == Stage::Drain).then(|| self.heard + self.options.network_timeout),
             self.options.max_active_time.filter(|_| self.stage == Stage::Run).map(|limit| self.started + limit),
@@ -219,6 +228,15 @@ impl Dispatcher {
                 || self.heard.elapsed() >= self.options.network_timeout)
     }
 
+    /// Until when results gather though they could be sent.
+    fn held_back(&self) -> Option<Instant> {
+        let running = self.slots.len() - self.idle.len();
+        let busy = running >= BUSY && running > self.idle.len();
+        let urgent = self.stage != Stage::Run || !self.returned.is_empty();
+        let until = self.news_sent.filter(|_| busy && !urgent)? + PACE;
+        (until > Instant::now()).then_some(until)
+    }
+
     /// Opens an exchange when there is a reason to.
     fn exchange(&mut self) {
         if self.retry_at.is_some() {
@@ -228,6 +246,12 @@ impl Dispatcher {
         let has_news = self.outbox.has_ready() || !self.returned.is_empty() || draining && !self.drain_told;
         if self.exchanges.is_listening() && (!has_news || self.exchanges.brings_news()) {
             return;
+        }
+        if self.held_back().is_some() {
+            return;
+        }
+        if has_news {
+            self.news_sent = Some(Instant::now());
         }
         let suspect = self.outbox.suspect();
         let finished = self.outbox.report();
