@@ -1,6 +1,7 @@
 //! Blobs and uploads: files beside the database, named in it.
 //!
-//! `blobs/ab/cdef…` by digest, `uploads/<id>` while they arrive. An upload doesn't outlive the process.
+//! `blobs/ab/cdef…` by digest, `uploads/<id>` while they arrive. An upload doesn't outlive the process. Directories are made
+//! with the first file in them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,9 +31,6 @@ impl Blobs {
         if uploads.exists() {
             std::fs::remove_dir_all(&uploads).map_err(from_file(&uploads))?;
         }
-        for made in [&blobs, &uploads] {
-            std::fs::create_dir_all(made).map_err(from_file(made))?;
-        }
         Ok(Self { blobs, uploads, going_on: Mutex::default() })
     }
 
@@ -58,6 +56,9 @@ impl Blobs {
         }
         let path = self.upload_path(upload);
         let write = || {
+            if offset == 0 {
+                std::fs::create_dir_all(&self.uploads)?;
+            }
             let mut file = File::options().write(true).create(true).truncate(offset == 0).open(&path)?;
             file.seek(SeekFrom::Start(offset))?;
             file.write_all(bytes)
@@ -76,14 +77,21 @@ impl Blobs {
     pub(super) fn keep(&self, upload: Uuid, digest: Digest) -> Result<(), StoreError> {
         let (from, to) = (self.upload_path(upload), self.path(digest));
         let Some(directory) = to.parent() else { return Ok(()) };
-        std::fs::create_dir_all(directory).map_err(from_file(directory))?;
+        let first = !self.blobs.exists();
+        for made in [directory, &self.uploads] {
+            std::fs::create_dir_all(made).map_err(from_file(made))?;
+        }
         let keep = || {
             // Nothing was ever appended to an empty blob's upload.
             let file = File::options().write(true).create(true).truncate(false).open(&from)?;
             file.sync_all()?;
             std::fs::rename(&from, &to)?;
             File::open(directory)?.sync_all()?;
-            File::open(&self.blobs)?.sync_all()
+            File::open(&self.blobs)?.sync_all()?;
+            match self.blobs.parent() {
+                Some(parent) if first => File::open(parent)?.sync_all(),
+                _ => Ok(()),
+            }
         };
         keep().map_err(from_file(&from))?;
         self.going_on().remove(&upload);

@@ -4,7 +4,7 @@
 //! while the writer goes on. What is added meanwhile keeps the log from being started anew, so when the log is long and
 //! the thread has just moved nearly all of it, the writer moves the short rest itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -34,7 +34,7 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread for the writer's database.
-    pub(super) fn start(database: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(database: PathBuf, writer: &mut Connection) -> Result<Self, StoreError> {
         let pages = Arc::new(AtomicU32::new(0));
         let counted = pages.clone();
         writer
@@ -43,13 +43,12 @@ impl Checkpointer {
                 Ok(())
             }))
             .map_err(from_sqlite)?;
-        let connection = connection::for_checkpoints(database)?;
         let (long, receiver) = sync_channel(1);
         let moved = Arc::new(AtomicBool::new(false));
         let tell = moved.clone();
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
-            .spawn(move || run(&connection, &receiver, &tell))
+            .spawn(move || run(&database, &receiver, &tell))
             .map_err(|error| StoreError::Unavailable(format!("the checkpoint thread could not be started: {error}")))?;
         Ok(Self { long: Some(long), thread: Some(thread), pages, moved })
     }
@@ -78,10 +77,19 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(connection: &Connection, long: &Receiver<()>, moved: &AtomicBool) {
+/// Opens its connection when it has something to do: a short life never comes to that.
+fn run(database: &Path, long: &Receiver<()>, moved: &AtomicBool) {
+    let mut connection = None;
     while long.recv().is_ok() {
-        checkpoint(connection);
-        moved.store(true, Ordering::Relaxed);
+        if connection.is_none() {
+            connection = connection::for_checkpoints(database)
+                .inspect_err(|error| tracing::warn!(%error, "the log can't be moved into the database now"))
+                .ok();
+        }
+        if let Some(connection) = &connection {
+            checkpoint(connection);
+            moved.store(true, Ordering::Relaxed);
+        }
     }
 }
 

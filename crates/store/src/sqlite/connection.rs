@@ -9,13 +9,19 @@ use super::error::from_sqlite;
 use crate::StoreError;
 
 /// The writer's, of which there is one.
-pub(super) fn for_writing(database: &Path) -> Result<Connection, StoreError> {
+pub(super) fn for_writing(database: &Path, synced: bool) -> Result<Connection, StoreError> {
     let connection = Connection::open(database).map_err(from_sqlite)?;
+    // First of all, since the next writes already.
+    connection.pragma_update(None, "synchronous", if synced { "FULL" } else { "OFF" }).map_err(from_sqlite)?;
+    if !synced {
+        // Its first page is written without a journal, and at the end nothing needs to be moved into the database.
+        connection.pragma_update(None, "journal_mode", "OFF").map_err(from_sqlite)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(from_sqlite)?;
+    }
     connection
         .execute_batch(
             "PRAGMA page_size = 4096;
              PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA cache_size = -16384;
              PRAGMA temp_store = MEMORY;

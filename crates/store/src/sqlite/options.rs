@@ -13,6 +13,9 @@ pub struct SqliteOptions {
     pub directory: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether what is answered is on the disk. Off, a loss of power may take all of it: for a store that ends with its
+    /// process anyway.
+    pub synced: bool,
     /// Makes each commit take this much longer: to measure what slow disks do. Zero in earnest.
     pub sync_delay: Duration,
 }
@@ -21,6 +24,6 @@ impl SqliteOptions {
     /// The usual settings.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), clock: Arc::new(SystemClock), sync_delay: Duration::ZERO }
+        Self { directory: directory.into(), clock: Arc::new(SystemClock), synced: true, sync_delay: Duration::ZERO }
     }
 }

@@ -70,10 +70,10 @@ impl SqliteStore {
         std::fs::create_dir_all(directory).map_err(from_file(directory))?;
         let lock = DirectoryLock::take(directory)?;
         let database = directory.join("queue.db");
-        let mut connection = connection::for_writing(&database)?;
+        let mut connection = connection::for_writing(&database, options.synced)?;
         schema::migrate(&mut connection, options.clock.now())?;
-        let checkpointer = Checkpointer::start(&database, &mut connection)?;
-        let logs = Arc::new(Logs::new(directory.join("output"))?);
+        let checkpointer = Checkpointer::start(database.clone(), &mut connection)?;
+        let logs = Arc::new(Logs::new(directory.join("output")));
         let blobs = Arc::new(Blobs::new(directory)?);
         let parts = WriterParts {
             logs: logs.clone(),

@@ -69,8 +69,7 @@ impl Log {
     pub(super) fn append(&self, chunk: &OutputChunk) -> Result<AppendAnswer, StoreError> {
         let mut state = self.state()?;
         if state.sealed {
-            // Its end is being committed: whether the lease is lost will be known in a moment.
-            return Err(StoreError::Unavailable("the attempt is just being ended".to_owned()));
+            return Err(ending());
         }
         let end = state.map.end;
         if chunk.offset > end {
@@ -190,6 +189,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Its end is being committed: whether the lease is lost will be known in a moment.
+pub(super) fn ending() -> StoreError {
+    StoreError::Unavailable("the attempt is just being ended".to_owned())
 }
 
 /// What the last chunk adds after `end`; what is missing before it is a gap.

@@ -53,11 +53,21 @@ impl SegmentPlace {
     }
 }
 
+/// What there is of a live lease's output. Most attempts say nothing, or no more than comes with their result.
+#[derive(Clone, Debug)]
+enum Held {
+    /// Nothing was appended yet.
+    Nothing,
+    /// Nothing was, and its end is being committed.
+    Ending,
+    Log(Arc<Log>),
+}
+
 /// The logs of all live leases, and the segments of ended attempts.
 #[derive(Debug)]
 pub(super) struct Logs {
     directory: Arc<Path>,
-    live: Mutex<HashMap<JobId, (Fence, Arc<Log>)>>,
+    live: Mutex<HashMap<JobId, (Fence, Held)>>,
     maps: Mutex<HashMap<PathBuf, Map>>,
 }
 
@@ -67,23 +77,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Logs {
-    pub(super) fn new(directory: PathBuf) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&directory).map_err(from_file(&directory))?;
-        Ok(Self { directory: directory.into(), live: Mutex::default(), maps: Mutex::default() })
+    /// Segments go below `directory`, which is made with the first.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory: directory.into(), live: Mutex::default(), maps: Mutex::default() }
     }
 
     fn place(&self, job: JobId, attempt: u32) -> SegmentPlace {
         SegmentPlace { directory: self.directory.clone(), job, attempt }
     }
 
-    fn log(&self, fence: &Fence) -> Option<Arc<Log>> {
-        lock(&self.live).get(&fence.job).filter(|(held, _)| held == fence).map(|(_, log)| log.clone())
+    fn held(&self, fence: &Fence) -> Option<Held> {
+        lock(&self.live).get(&fence.job).filter(|(held, _)| held == fence).map(|(_, held)| held.clone())
+    }
+
+    /// The log of a live attempt, made if nothing was appended yet. `None`: it isn't live.
+    fn log(&self, fence: &Fence) -> Result<Option<Arc<Log>>, StoreError> {
+        let mut live = lock(&self.live);
+        let Some((_, held)) = live.get_mut(&fence.job).filter(|(held, _)| held == fence) else { return Ok(None) };
+        match held {
+            Held::Log(log) => Ok(Some(log.clone())),
+            Held::Ending => Err(log::ending()),
+            Held::Nothing => {
+                let log = Arc::new(Log::new(self.place(fence.job, fence.attempt)));
+                *held = Held::Log(log.clone());
+                Ok(Some(log))
+            }
+        }
     }
 
     /// A new attempt begins.
     pub(super) fn begin(&self, fence: Fence) {
-        let log = Log::new(self.place(fence.job, fence.attempt));
-        lock(&self.live).insert(fence.job, (fence, Arc::new(log)));
+        lock(&self.live).insert(fence.job, (fence, Held::Nothing));
     }
 
     /// Exactly these leases are live, as the database says. Their logs may go on.
@@ -92,16 +116,25 @@ impl Logs {
         let mut live = lock(&self.live);
         live.retain(|_, (fence, _)| fences.contains(fence));
         for fence in fences {
-            let (_, log) = live
-                .entry(fence.job)
-                .or_insert_with(|| (fence, Arc::new(Log::of_earlier_process(self.place(fence.job, fence.attempt)))));
-            log.unseal();
+            let earlier = || Held::Log(Arc::new(Log::of_earlier_process(self.place(fence.job, fence.attempt))));
+            match &mut live.entry(fence.job).or_insert_with(|| (fence, earlier())).1 {
+                Held::Log(log) => log.unseal(),
+                held => *held = Held::Nothing,
+            }
         }
     }
 
     /// Ends a log; nothing is taken any more.
     pub(super) fn seal(&self, fence: &Fence) -> Result<Sealed, StoreError> {
-        self.log(fence).map_or_else(|| Ok(Sealed::default()), |log| log.seal())
+        let log = match lock(&self.live).get_mut(&fence.job).filter(|(held, _)| held == fence) {
+            Some((_, Held::Log(log))) => log.clone(),
+            Some((_, held)) => {
+                *held = Held::Ending;
+                return Ok(Sealed::default());
+            }
+            None => return Ok(Sealed::default()),
+        };
+        log.seal()
     }
 
     /// The ends of these attempts are on disk.
@@ -113,27 +146,34 @@ impl Logs {
         for fence in fences {
             if let Entry::Occupied(held) = live.entry(fence.job)
                 && held.get().0 == *fence
+                && let (_, Held::Log(log)) = held.remove()
             {
-                held.remove().1.drop_inlined();
+                log.drop_inlined();
             }
         }
     }
 
     /// Appends output of a running attempt.
     pub(super) fn append(&self, fence: &Fence, chunk: &OutputChunk) -> Result<AppendAnswer, StoreError> {
-        self.log(fence).map_or(Ok(AppendAnswer::LeaseLost), |log| log.append(chunk))
+        self.log(fence)?.map_or(Ok(AppendAnswer::LeaseLost), |log| log.append(chunk))
     }
 
     /// Takes the last of the output, and brings all of it to the disk when it is much. Called before the writer is asked to take the
     /// result, so that the writer needn't wait for files.
     pub(super) fn complete(&self, fence: &Fence, last: Option<&OutputChunk>) -> Result<(), StoreError> {
-        self.log(fence).map_or(Ok(()), |log| log.complete(last))
+        match self.held(fence) {
+            Some(Held::Log(log)) => log.complete(last),
+            Some(Held::Nothing) if last.is_some_and(|last| !last.records.is_empty()) => {
+                self.log(fence)?.map_or(Ok(()), |log| log.complete(last))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the end of this attempt touches a file.
     pub(super) fn has_file(&self, fence: &Fence, last: Option<&OutputChunk>) -> bool {
         last.is_some_and(|chunk| chunk.records.as_bytes().len() as u64 > INLINE)
-            || self.log(fence).is_some_and(|log| log.has_file())
+            || matches!(self.held(fence), Some(Held::Log(log)) if log.has_file())
     }
 
     /// Reads output of an attempt that is running. `None`: it isn't.
@@ -144,8 +184,13 @@ impl Logs {
         offset: u64,
         max_bytes: usize,
     ) -> Result<Option<OutputSlice>, StoreError> {
-        let log = lock(&self.live).get(&job).filter(|(fence, _)| fence.attempt == attempt).map(|(_, log)| log.clone());
-        log.map(|log| log.read(offset, max_bytes)).transpose()
+        let held =
+            lock(&self.live).get(&job).filter(|(fence, _)| fence.attempt == attempt).map(|(_, held)| held.clone());
+        match held {
+            Some(Held::Log(log)) => log.read(offset, max_bytes).map(Some),
+            Some(_) => Ok(Some(OutputSlice { records: Records::default(), end: 0, sealed: false })),
+            None => Ok(None),
+        }
     }
 
     /// Reads output of an ended attempt that ends at `end`. What is missing of the file is a gap.
