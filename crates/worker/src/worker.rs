@@ -19,7 +19,8 @@ use crate::shutdown::Shutdown;
 pub struct Worker {
     options: WorkerOptions,
     hello: WorkerHello,
-    engine: Engine,
+    workspace: Arc<dyn Workspace>,
+    cache: BinaryCache,
     outbox: Outbox,
 }
 
@@ -56,11 +57,12 @@ pub enum WorkerError {
 }
 
 impl Worker {
-    /// Sets up what jobs need: directories, the first keeper, what an earlier worker left to deliver. Takes no job yet.
+    /// Sets up what jobs need: directories, the first keeper, what an earlier worker left to deliver. Takes no job yet, and
+    /// needs no coordinator: one in the same process can be made ready meanwhile.
     ///
     /// # Errors
     /// When this machine can't run jobs as asked.
-    pub async fn start(api: Arc<dyn WorkerApi>, options: WorkerOptions) -> Result<Self, WorkerError> {
+    pub async fn start(options: WorkerOptions) -> Result<Self, WorkerError> {
         let outbox = Outbox::open(options.spool_dir.join("results"))?;
         let cache = BinaryCache::open(options.cache.clone())?;
         let executor = LocalExecutor { work_dir: options.work_dir.clone(), keeper: options.keeper.clone() };
@@ -75,8 +77,24 @@ impl Worker {
             queues: options.queues.clone(),
             offers: offers(&options, workspace.limits()),
         };
+        Ok(Self { options, hello, workspace, cache, outbox })
+    }
+
+    /// Who it is to the coordinator.
+    #[must_use]
+    pub fn hello(&self) -> &WorkerHello {
+        &self.hello
+    }
+
+    /// Takes jobs from the coordinator behind `api` and runs them, until it is told to stop, has run as many or as long as it may, or the coordinator
+    /// says so.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`] when the coordinator doesn't take it at all.
+    pub async fn run(self, api: Arc<dyn WorkerApi>, shutdown: Shutdown) -> Result<WorkerSummary, WorkerError> {
+        let Self { options, hello, workspace, cache, outbox } = self;
         let engine = Engine {
-            workspace,
+            workspace: Arc::clone(&workspace),
             cache,
             api,
             host: options.host.clone(),
@@ -86,23 +104,7 @@ impl Worker {
             aftermath: options.aftermath,
             providers: Providers::default(),
         };
-        Ok(Self { options, hello, engine, outbox })
-    }
-
-    /// Who it is to the coordinator.
-    #[must_use]
-    pub fn hello(&self) -> &WorkerHello {
-        &self.hello
-    }
-
-    /// Takes jobs and runs them, until it is told to stop, has run as many or as long as it may, or the coordinator
-    /// says so.
-    ///
-    /// # Errors
-    /// [`WorkerError::Refused`] when the coordinator doesn't take it at all.
-    pub async fn run(self, shutdown: Shutdown) -> Result<WorkerSummary, WorkerError> {
-        let workspace: Arc<dyn Workspace> = Arc::clone(&self.engine.workspace);
-        let dispatcher = Dispatcher::new(self.options, self.hello, Arc::new(self.engine), self.outbox);
+        let dispatcher = Dispatcher::new(options, hello, Arc::new(engine), outbox);
         let summary = dispatcher.run(shutdown.also_what_was_told()).await;
         workspace.cleanup().await;
         summary

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use executr_api::WorkerApi;
 use executr_worker::{Shutdown, ShutdownHandle, Worker};
 
 use crate::arguments::ExecutorArgs;
@@ -15,18 +16,18 @@ pub(super) async fn executor(arguments: ExecutorArgs) -> Result<Exit> {
     let client = connect_to(&arguments.server_url, &arguments.credentials)?;
     let data = data_directory(arguments.data_dir.clone())?.join("executor");
     let server = client.server().to_owned();
-    let worker = worker::set_up(Arc::new(client), worker::executor_options(&arguments, &data)).await?;
+    let worker = worker::set_up(worker::executor_options(&arguments, &data)).await?;
     tracing::info!(server, executor_id = %worker.hello().id, slots = worker.hello().slots, "taking jobs");
     let (handle, shutdown) = ShutdownHandle::new();
     let listener = tokio::spawn(obey(signals, handle));
-    let ended = work(worker, shutdown).await;
+    let ended = work(worker, Arc::new(client), shutdown).await;
     listener.abort();
     ended.map(|()| Exit::SUCCESS)
 }
 
 /// Runs the worker to its end.
-pub(super) async fn work(worker: Worker, shutdown: Shutdown) -> Result<()> {
-    let summary = worker.run(shutdown).await.map_err(worker::failure)?;
+pub(super) async fn work(worker: Worker, api: Arc<dyn WorkerApi>, shutdown: Shutdown) -> Result<()> {
+    let summary = worker.run(api, shutdown).await.map_err(worker::failure)?;
     tracing::info!(
         started = summary.started,
         succeeded = summary.succeeded,

@@ -8,14 +8,14 @@ use std::time::Duration;
 use executr_api::{ApiError, CancelWait, Client, JobStatus, OutputFollow, Submission};
 use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
 use executr_spec::{Capability, JobId, Offers, Resources, Step, StepCommand, Tenant};
-use executr_worker::ShutdownHandle;
+use executr_worker::{Cgroups, ShutdownHandle};
 
 use super::follow::{Stop, show};
 use super::submit::why_it_ended;
-use crate::arguments::{DatabasePlace, RunArgs, StreamChoice};
+use crate::arguments::{RunArgs, StreamChoice};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{RunDirectory, Signals, data_directory, open, worker};
+use crate::services::{RunDirectory, Signals, data_directory, open_for_now, worker};
 
 /// How long the end of a job may take whose output nobody reads.
 const CANCEL: Duration = Duration::from_secs(30);
@@ -27,15 +27,22 @@ pub(super) async fn run(arguments: RunArgs) -> Result<Exit> {
 async fn run_here(arguments: RunArgs) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
     let submission = submission(&arguments)?;
-    let directory = RunDirectory::make(&data_directory(arguments.data_dir)?.join("runs"))?;
-    let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
-    let coordinator = Coordinator::start(store, Options::default(), Arc::new(Unobserved)).await.map_err(told)?;
-    let worker = worker::set_up(Arc::new(coordinator.clone()), worker::run_options(directory.path())).await?;
+    let data = data_directory(arguments.data_dir)?;
+    let directory = RunDirectory::make(&data.join("runs"))?;
+    // Entering control groups takes longer than a small job. Without limits the keeper ends one job as well without them.
+    let cgroups = if submission.resources.is_some() { Cgroups::WhereWritable } else { Cgroups::Never };
+    let set_up = worker::set_up(worker::run_options(&data, directory.path(), cgroups));
+    let start = async {
+        let store = open_for_now(directory.path()).await?;
+        Coordinator::start(store, Options::default(), Arc::new(Unobserved)).await.map_err(told)
+    };
+    // The keeper starts while the database is opened.
+    let (coordinator, worker) = tokio::try_join!(start, set_up)?;
     check_limits(&submission, &worker.hello().offers)?;
     let client = coordinator.client(Tenant::default());
     let job = client.submit(submission).await.map_err(told)?.id;
     let (handle, shutdown) = ShutdownHandle::new();
-    let working = worker.run(shutdown);
+    let working = worker.run(Arc::new(coordinator.clone()), shutdown);
     tokio::pin!(working);
     let exit = tokio::select! {
         exit = attend(&client, job, &mut signals) => exit?,

@@ -27,11 +27,12 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     let slots = arguments.max_jobs.unwrap_or_else(processors);
     let data = data_directory(arguments.database.data_dir.clone())?.join("executor");
     let options = worker::options(&arguments.name, slots, &arguments.choices, &data);
-    let worker = worker::set_up(Arc::new(coordinator.clone()), options).await?;
+    let worker = worker::set_up(options).await?;
 
     let url = listening.url();
     listening.tell_port(&arguments.listening)?;
     let (stop_serving, stopped) = oneshot::channel::<()>();
+    let api = Arc::new(coordinator.clone());
     let mut serving = tokio::spawn(serve(coordinator, metrics, listening, async {
         // Whoever holds the other end and goes means the same.
         drop(stopped.await);
@@ -39,7 +40,7 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     greet(&url, slots)?;
 
     let (handle, shutdown) = ShutdownHandle::new();
-    let working = work(worker, shutdown);
+    let working = work(worker, api, shutdown);
     tokio::pin!(working);
     let mut served = None;
     let told = async {

@@ -33,9 +33,18 @@ pub(crate) async fn open(place: &DatabasePlace) -> Result<Arc<dyn Store>> {
         }
         DatabasePlace::Embedded(directory) => {
             make_directory(directory)?;
-            Arc::new(SqliteStore::open(SqliteOptions::new(directory)).await.map_err(failure)?)
+            open_embedded(SqliteOptions::new(directory)).await?
         }
     })
+}
+
+/// Opens an embedded database that goes with this process: nothing in it is worth waiting for the disk.
+pub(crate) async fn open_for_now(directory: &Path) -> Result<Arc<dyn Store>> {
+    open_embedded(SqliteOptions { synced: false, ..SqliteOptions::new(directory) }).await
+}
+
+async fn open_embedded(options: SqliteOptions) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(SqliteStore::open(options).await.map_err(failure)?))
 }
 
 /// Brings a database up to date and does nothing else; returns what was done to it, as far as it says.

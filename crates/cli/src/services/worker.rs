@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{QueueWeight, WorkerApi};
+use executr_api::QueueWeight;
 use executr_spec::{Capability, QueueName};
 use executr_worker::{Cgroups, HostContext, Inherit, KeeperOptions, Policy, Worker, WorkerError, WorkerOptions};
 
@@ -47,9 +46,13 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
     options
 }
 
-/// The worker of `executr run`: one slot for one job of the user's own.
-pub(crate) fn run_options(directory: &Path) -> WorkerOptions {
-    let mut options = WorkerOptions::new("run", directory, keeper());
+/// The worker of `executr run`: one slot for one job of the user's own. Binaries are kept in `data`, all else in the run's
+/// `directory`.
+pub(crate) fn run_options(data: &Path, directory: &Path, cgroups: Cgroups) -> WorkerOptions {
+    let mut options = WorkerOptions::new("run", directory, KeeperOptions { cgroups, ..keeper() });
+    options.cache.directory = data.join("cache");
+    options.work_dir = directory.to_owned();
+    options.spool_dir = directory.to_owned();
     options.policy = Policy::everything();
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
     // Somebody is looking.
@@ -58,8 +61,8 @@ pub(crate) fn run_options(directory: &Path) -> WorkerOptions {
 }
 
 /// Sets a worker up.
-pub(crate) async fn set_up(api: Arc<dyn WorkerApi>, options: WorkerOptions) -> Result<Worker> {
-    Worker::start(api, options).await.map_err(failure)
+pub(crate) async fn set_up(options: WorkerOptions) -> Result<Worker> {
+    Worker::start(options).await.map_err(failure)
 }
 
 /// Why a worker ended, for its user.

@@ -284,9 +284,9 @@ impl Rig {
     ) -> Self {
         let mut options = options(directory.path());
         adjust(&mut options);
-        let worker = Worker::start(Arc::clone(&coordinator) as Arc<dyn WorkerApi>, options).await.unwrap();
+        let worker = Worker::start(options).await.unwrap();
         let (handle, shutdown): (_, Shutdown) = ShutdownHandle::new();
-        let running = tokio::spawn(worker.run(shutdown));
+        let running = tokio::spawn(worker.run(Arc::clone(&coordinator) as Arc<dyn WorkerApi>, shutdown));
         Self { coordinator, directory, shutdown: handle, running }
     }
 
