@@ -8,6 +8,7 @@ pub mod latency;
 pub mod memory;
 pub mod no_op;
 pub mod output;
+pub mod run;
 pub mod throughput;
 
 use std::io;
@@ -30,14 +31,17 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 10] = [
+pub const ALL: [Measure; 13] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
     ("no-op-postgres", no_op::postgres),
     ("latency", latency::measure),
+    ("run", run::measure),
     ("cancel", cancel::measure),
-    ("claims", claims::measure),
+    ("claims", claims::embedded),
+    ("claims-postgres", claims::postgres),
+    ("deletion", claims::deletion),
     ("memory", memory::measure),
     ("output", output::measure),
     ("idle", idle::measure),
