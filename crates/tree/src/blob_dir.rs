@@ -4,6 +4,7 @@
 //! ROOT/<sha256>              a whole blob, mode 0555: it may be a program
 //! ROOT/.partial/<sha256>     one on its way, with `.lock` (who brings it) and `.validator` beside it
 //! ROOT/.used/<sha256>        empty; its time of modification is when the blob was last used
+//! ROOT/.leases/<process>-<n> the digests of blobs that a living process wants to stay
 //! ```
 //!
 //! A blob gets its name by a rename after it was verified and synced, so whatever dies at whatever moment, what stands
@@ -18,8 +19,12 @@ use std::time::{Duration, SystemTime};
 use executr_spec::Digest;
 use thiserror::Error;
 
+use crate::blob_lease::{self, BlobLease};
 use crate::file_lock::FileLock;
 use crate::partial::Partial;
+
+/// So many blobs are synced one by one.
+const FEW: usize = 3;
 
 /// A directory that holds blobs; several processes may share it.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ impl BlobDir {
     /// When it can't be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, BlobDirError> {
         let root = root.into();
-        for directory in [&root, &root.join(".partial"), &root.join(".used")] {
+        for directory in [&root, &root.join(".partial"), &root.join(".used"), &root.join(".leases")] {
             fs::create_dir_all(directory).map_err(BlobDirError::io("make the directory", directory))?;
         }
         Ok(Self { root })
@@ -106,6 +111,88 @@ impl BlobDir {
                 return Ok(Some(file));
             }
         }
+    }
+
+    /// Whether a blob is there, now.
+    #[must_use]
+    pub fn has(&self, digest: Digest) -> bool {
+        fs::symlink_metadata(self.path(digest)).is_ok()
+    }
+
+    /// All bytes of a blob; `None` when it isn't there.
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, BlobDirError> {
+        let Some(mut file) = self.hold(digest)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let path = self.path(digest);
+        io::Read::read_to_end(&mut file, &mut bytes).map_err(BlobDirError::io("read", &path))?;
+        Ok(Some(bytes))
+    }
+
+    /// Keeps blobs from being evicted by [`trim`](Self::trim), by any process, while the lease lives; those too that come
+    /// only later.
+    ///
+    /// # Errors
+    /// When the lease can't be written.
+    pub fn lease(&self, digests: &[Digest]) -> Result<BlobLease, BlobDirError> {
+        let leases = self.root.join(".leases");
+        BlobLease::take(&leases, digests).map_err(BlobDirError::io("write a lease in", &leases))
+    }
+
+    /// Removes blobs until the rest has at most `bytes`, the least recently used first; none that is held or leased. How
+    /// many bytes are left.
+    ///
+    /// # Errors
+    /// When the directory can't be read or a blob can't be removed.
+    pub fn trim(&self, bytes: u64) -> Result<u64, BlobDirError> {
+        let leases = self.root.join(".leases");
+        let read = || {
+            let gate = blob_lease::gate(&leases)?.alone()?;
+            let leased = gate.leased(&leases)?;
+            Ok((gate, leased))
+        };
+        let (_gate, leased) = read().map_err(BlobDirError::io("look at the leases in", &leases))?;
+        let mut entries = self.entries()?;
+        entries.sort_by_key(|entry| entry.used);
+        let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
+        for entry in entries {
+            if left <= bytes {
+                break;
+            }
+            if !leased.contains(&entry.digest) && self.evict(entry.digest)? {
+                left -= entry.size;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Gives many blobs their names, as [`Partial::commit`] does one, waiting for the disk but once.
+    ///
+    /// # Errors
+    /// [`BlobDirError::Mismatch`] for the first whose bytes are others than asked for; the good ones have their names then.
+    pub fn commit_all(&self, partials: Vec<Partial>) -> Result<(), BlobDirError> {
+        // A sync of the whole filesystem waits for what others write too: not worth it for a few.
+        if partials.len() <= FEW {
+            return partials.into_iter().try_for_each(Partial::commit);
+        }
+        let mut wrong = None;
+        let mut ready = Vec::with_capacity(partials.len());
+        for partial in partials {
+            match partial.verify() {
+                Ok(partial) => ready.push(partial),
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
+        }
+        let directory = File::open(&self.root).map_err(BlobDirError::io("open", &self.root))?;
+        let sync = rustix::fs::syncfs(&directory);
+        sync.map_err(|errno| BlobDirError::io("sync", &self.root)(errno.into()))?;
+        for partial in ready {
+            partial.name()?;
+        }
+        directory.sync_all().map_err(BlobDirError::io("sync", &self.root))?;
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Starts bringing a blob, or goes on where one that died left off; `None` while another process is at it.

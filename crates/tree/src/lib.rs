@@ -8,11 +8,12 @@
 //! - [`Partial`]: a blob on its way there, which survives the death of who brings it;
 //! - [`FileLock`]: what several processes that share a directory agree by.
 //!
-//! Everything here is synchronous and knows files only: where bytes come from, and who may have them, is decided
-//! elsewhere.
+//! All this is synchronous and knows files only: where bytes come from, and who may have them, is decided elsewhere. With
+//! the feature `wire` there is besides `wire`: trees between here and a coordinator.
 
 mod beneath;
 mod blob_dir;
+mod blob_lease;
 mod changes;
 mod file_lock;
 mod manifest;
@@ -22,8 +23,11 @@ mod partial;
 mod snapshot;
 mod source;
 mod stamp;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
+pub use blob_lease::BlobLease;
 pub use changes::{Changes, changes, diff};
 pub use file_lock::FileLock;
 pub use manifest::{

@@ -87,26 +87,24 @@ impl Partial {
     ///
     /// # Errors
     /// [`BlobDirError::Mismatch`] when the bytes are others than asked for; they are then removed.
-    pub fn commit(mut self) -> Result<(), BlobDirError> {
+    pub fn commit(self) -> Result<(), BlobDirError> {
+        let whole = self.verify()?;
+        whole.0.file.sync_all().map_err(BlobDirError::io("sync", &whole.0.path))?;
+        let target = whole.0.target.clone();
+        whole.name()?;
+        let parent = target.parent().unwrap_or(&target);
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(BlobDirError::io("sync", parent))
+    }
+
+    /// Looks whether all bytes are there; they aren't synced.
+    pub(crate) fn verify(mut self) -> Result<Whole, BlobDirError> {
         let found = std::mem::take(&mut self.hasher).finish();
         if found != self.digest {
             self.remove();
             return Err(BlobDirError::Mismatch { expected: self.digest, found });
         }
-        let Self { path, target, file, .. } = self;
-        let name = || {
-            file.set_permissions(Permissions::from_mode(0o555))?;
-            file.sync_all()?;
-            // A file open for writing can't be executed.
-            drop(file);
-            fs::rename(&path, &target)?;
-            let _ = fs::remove_file(path.with_extension("validator"));
-            match target.parent() {
-                Some(parent) => File::open(parent)?.sync_all(),
-                None => Ok(()),
-            }
-        };
-        name().map_err(BlobDirError::io("keep", &target))
+        self.file.set_permissions(Permissions::from_mode(0o555)).map_err(BlobDirError::io("keep", &self.path))?;
+        Ok(Whole(self))
     }
 
     /// Removes the bytes: nobody shall go on with them.
@@ -118,6 +116,22 @@ impl Partial {
         // What can't be removed is found out by its digest later.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(self.path.with_extension("validator"));
+    }
+}
+
+/// A blob that has all its bytes, but not its name.
+pub(crate) struct Whole(Partial);
+
+impl Whole {
+    /// Gives it its name. Its bytes must be synced by now; the directory is to be synced after.
+    pub(crate) fn name(self) -> Result<(), BlobDirError> {
+        // The lock goes last.
+        let Partial { path, target, file, _lock, .. } = self.0;
+        // A file open for writing can't be executed.
+        drop(file);
+        fs::rename(&path, &target).map_err(BlobDirError::io("keep", &target))?;
+        let _ = fs::remove_file(path.with_extension("validator"));
+        Ok(())
     }
 }
 

@@ -6,4 +6,6 @@ mod changed;
 mod directories;
 mod git;
 mod hostile;
+mod kept;
 mod round_trip;
+mod transferred;
