@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use executr_spec::{Digest, JobId, JobSpec, JobType, Priority, Timestamp, WorkerId};
+use executr_spec::{Digest, JobId, JobSpec, JobType, Priority, RunId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -241,6 +241,9 @@ pub struct JobView {
     pub retry_after: Option<Timestamp>,
     /// Exactly where it stands.
     pub state: JobState,
+    /// The run it belongs to, if it does; only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<JobRun>,
     /// Why it waits, in words, while it does.
     pub waiting_for: Option<String>,
     /// The number of its last attempt; 0 before the first.
@@ -256,6 +259,15 @@ pub struct JobView {
     /// All attempts, oldest first; only where one job is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<AttemptView>>,
+}
+
+/// The run a job belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobRun {
+    /// The run.
+    pub id: RunId,
+    /// The job's name in it.
+    pub name: String,
 }
 
 /// What a submission is answered with in bulk.

@@ -26,7 +26,7 @@ pub use exchange::{
     AttemptResult, Fence, Lease, MemorySource, Orders, Outcome, QueueWeight, Report, ResultVerdict, StepOutcome,
     StepResult, Usage, Verdict, WorkerCounters, WorkerHello,
 };
-pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobState, JobStatus, JobView, SubmittedJob};
+pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobRun, JobState, JobStatus, JobView, SubmittedJob};
 pub use run::{
     Artifact, ArtifactQuery, ArtifactView, Need, NeedResult, RerunScope, RunContext, RunEvent, RunEventFollow,
     RunEventKind, RunJobView, RunQuery, RunState, RunSubmission, RunView, StepEvent, StepMark, WorkspaceId,

@@ -153,6 +153,17 @@ pub enum NeedResult {
 }
 
 impl NeedResult {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+
     /// How a final job looks to its successors; `None` while it isn't final.
     #[must_use]
     pub fn of(state: JobState) -> Option<Self> {
@@ -280,6 +291,21 @@ pub enum RunEventKind {
         /// How it stands.
         state: RunState,
     },
+}
+
+impl RunEventKind {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::RunCreated => "run_created",
+            Self::JobStarted { .. } => "job_started",
+            Self::JobRetrying { .. } => "job_retrying",
+            Self::JobEnded { .. } => "job_ended",
+            Self::RunCancelling { .. } => "run_cancelling",
+            Self::RunEnded { .. } => "run_ended",
+        }
+    }
 }
 
 /// Which runs to list; the newest come first.
