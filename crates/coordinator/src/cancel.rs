@@ -1,10 +1,11 @@
 //! Cancelling jobs, and waiting until they are over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::{ApiError, BulkCancelAnswer, CancelWait, JobView};
 use executr_spec::JobId;
-use executr_store::{CancelAnswer, Signal};
+use executr_store::CancelAnswer;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::Core;
@@ -20,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 impl Core {
     /// Cancels a job, running or not.
-    pub(crate) async fn cancel(&self, id: JobId, wait: CancelWait) -> Result<JobView, ApiError> {
+    pub(crate) async fn cancel(self: &Arc<Self>, id: JobId, wait: CancelWait) -> Result<JobView, ApiError> {
         let watch = self.watches.watch(id);
         let answer = self.cancel_all(vec![id], false).await?.pop().ok_or_else(refusal::broken)?;
         match (answer, wait) {
@@ -31,13 +32,13 @@ impl Core {
     }
 
     /// Cancels a job that is still pending.
-    pub(crate) async fn cancel_pending(&self, id: JobId) -> Result<(), ApiError> {
+    pub(crate) async fn cancel_pending(self: &Arc<Self>, id: JobId) -> Result<(), ApiError> {
         let answer = self.cancel_all(vec![id], true).await?.pop().ok_or_else(refusal::broken)?;
         refused(id, &answer).map_or(Ok(()), Err)
     }
 
     /// Cancels those that are still pending.
-    pub(crate) async fn cancel_bulk(&self, ids: Vec<JobId>) -> Result<BulkCancelAnswer, ApiError> {
+    pub(crate) async fn cancel_bulk(self: &Arc<Self>, ids: Vec<JobId>) -> Result<BulkCancelAnswer, ApiError> {
         self.check_bulk(ids.len())?;
         let answers = if ids.is_empty() { Vec::new() } else { self.cancel_all(ids.clone(), true).await? };
         let mut sum = BulkCancelAnswer::default();
@@ -53,26 +54,17 @@ impl Core {
         Ok(sum)
     }
 
-    async fn cancel_all(&self, ids: Vec<JobId>, pending_only: bool) -> Result<Vec<CancelAnswer>, ApiError> {
+    async fn cancel_all(self: &Arc<Self>, ids: Vec<JobId>, pending_only: bool) -> Result<Vec<CancelAnswer>, ApiError> {
         let answers = self.store.cancel(ids.clone(), pending_only, REASON).await.map_err(refusal::store)?;
         for (id, answer) in ids.into_iter().zip(&answers) {
             match answer {
                 CancelAnswer::Cancelled(cancelled) => {
                     self.observer.cancelled(1);
                     self.readied(&cancelled.readied);
+                    self.progressed(&cancelled.run);
                     self.changed(id);
                 }
-                CancelAnswer::Cancelling { worker, .. } => {
-                    let session = self.sessions.get(worker);
-                    let here = session.as_ref().is_some_and(|session| session.is_open());
-                    if let Some(session) = session {
-                        session.cancelling(id);
-                    }
-                    // A worker whose exchange isn't open here may have it open elsewhere.
-                    if !here {
-                        self.store.publish(Signal::Cancelling(id, worker.clone()));
-                    }
-                }
+                CancelAnswer::Cancelling { worker, .. } => self.tell_to_stop(id, worker),
                 CancelAnswer::Running | CancelAnswer::Final(_) | CancelAnswer::NotFound => {}
             }
         }

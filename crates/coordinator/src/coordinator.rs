@@ -1,9 +1,10 @@
 //! The coordinator as others hold it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{ApiError, ErrorCode, Fence, JobStatus, StatsView, TokenView};
+use executr_api::{ApiError, ErrorCode, Fence, JobStatus, RunState, StatsView, TokenView};
 use executr_spec::{Digest, JobId, Tenant};
 use executr_store::{Store, StoreCounters};
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use crate::client::TenantClient;
 use crate::core::Core;
 use crate::observer::Observer;
 use crate::options::Options;
-use crate::{fleet, job_token, neighbours, refusal, retention, sweep};
+use crate::{fleet, job_token, neighbours, refusal, retention, runs, sweep};
 
 /// The coordinator. Clones are the same one; the last that goes ends its background work.
 #[derive(Clone)]
@@ -37,10 +38,12 @@ impl Drop for Background {
 const HEALTH: Duration = Duration::from_secs(2);
 
 /// What is true just now, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Jobs that wait: ready, scheduled or blocked.
     pub jobs_in_queue: u64,
+    /// Runs that are kept, by their states; none with 0.
+    pub runs: BTreeMap<RunState, u64>,
     /// Workers heard of lately.
     pub active_executors: u64,
     /// Bytes in the binary caches of the workers connected here.
@@ -63,6 +66,7 @@ impl Coordinator {
             tokio::spawn(neighbours::look_now_and_then(Arc::clone(&core))),
             tokio::spawn(fleet::keep(Arc::clone(&core))),
             tokio::spawn(retention::clean(Arc::clone(&core))),
+            tokio::spawn(runs::ask_now_and_then(Arc::clone(&core))),
         ]);
         Ok(Self { core, _background: Arc::new(background) })
     }
@@ -154,7 +158,12 @@ impl Coordinator {
     /// `Unavailable`.
     pub async fn gauges(&self) -> Result<Gauges, ApiError> {
         let stats = self.core.stats().await?;
+        let runs = match self.core.store.runs() {
+            Some(runs) => runs.run_counts().await.map_err(refusal::store)?,
+            None => BTreeMap::new(),
+        };
         Ok(Gauges {
+            runs,
             jobs_in_queue: stats.jobs_by_status.get(JobStatus::Pending.as_str()).copied().unwrap_or_default(),
             active_executors: stats.active_executors,
             cache_bytes: self.core.connected().iter().map(|seen| seen.cache_bytes).sum(),

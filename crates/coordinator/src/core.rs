@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use executr_api::ApiError;
-use executr_spec::JobId;
+use executr_spec::{JobId, RunId};
 use executr_store::{Readied, Signal, Store, StoreError};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::output::Shortened;
 use crate::ready::Ready;
 use crate::refusal;
+use crate::runs::Outlines;
 use crate::sessions::Sessions;
 use crate::submission::Submitting;
 use crate::sweep::Alarm;
@@ -35,6 +36,10 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) fleet: Fleet,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) run_watches: Arc<Watches<RunId>>,
+    pub(crate) outlines: Outlines,
+    /// Jobs that the store asks about.
+    pub(crate) asked: Gather<JobId>,
     pub(crate) wishes: Gather<Wish>,
     pub(crate) submissions: Gather<Submitting>,
     pub(crate) alarm: Alarm,
@@ -58,6 +63,9 @@ impl Core {
             sessions: Sessions::default(),
             fleet: Fleet::default(),
             watches: Arc::default(),
+            run_watches: Arc::default(),
+            outlines: Outlines::default(),
+            asked: Gather::new(),
             wishes: Gather::new(),
             submissions: Gather::new(),
             alarm: Alarm::default(),
@@ -102,6 +110,7 @@ impl Core {
             session.ring();
         }
         self.watches.all();
+        self.run_watches.all();
     }
 
     pub(crate) fn refuse_when_stopping(&self) -> Result<(), ApiError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use executr_api::{ApiError, ErrorCode, Fence, Orders, Report, ResultVerdict, Verdict};
 use executr_spec::QueueName;
-use executr_store::{Claim, Finish, FinishAnswer, RenewAnswer, Renewal, Return};
+use executr_store::{Claim, Finish, FinishAnswer, LeaseRecord, RenewAnswer, Renewal, Return};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bell::Bell;
@@ -30,6 +30,8 @@ pub(crate) const MAX_WORKER_ID: usize = 256;
 pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Orders, ApiError> {
     core.refuse_when_stopping()?;
     check(core, &report)?;
+    // For jobs that are held to this worker.
+    report.worker.offers.worker = Some(report.worker.id.clone());
     let session = core.sessions.of(&report.worker.id);
     let opened = session.open(&report);
     if opened.came {
@@ -40,8 +42,15 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     let open = Open { core, session: &session, bell: &opened.bell };
 
     let listed = Listed::of(&report);
+    let mut finished = std::mem::take(&mut report.finished);
+    for result in &mut finished {
+        core.check_handed(result).await?;
+    }
+    if !report.cleaned.is_empty() {
+        core.cleaned(&session, &report.cleaned).await?;
+    }
     let results = Wishes {
-        finish: std::mem::take(&mut report.finished).into_iter().map(|result| Finish { result }).collect(),
+        finish: finished.into_iter().map(|result| Finish { result }).collect(),
         give_back: report.returned.iter().map(|fence| Return { fence: *fence }).collect(),
         ..Wishes::default()
     };
@@ -49,7 +58,7 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
         let verdicts = open.deliver(results, None).await?;
         return Ok(Orders { verdicts, ..open.nothing() });
     }
-    let reloaded = reload(core, &session).await?;
+    let reloaded = reload(core, &session, &listed).await?;
 
     // After a silence its own leases may be up for reclaiming: they are made safe before it claims.
     let careful = reloaded || opened.silent.is_some_and(|silent| silent >= core.options.lease * 2 / 3);
@@ -64,8 +73,8 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     let hold = Duration::from_millis(report.wait_ms).min(core.options.max_hold());
     let orders = open.wait(&report, &opened, &listed, !verdicts.is_empty(), Instant::now() + hold).await;
     match orders {
-        Ok(Orders { leases, cancels, releases, .. }) => {
-            Ok(Orders { verdicts, leases, cancels, releases, ..open.nothing() })
+        Ok(Orders { leases, cancels, releases, workspaces, .. }) => {
+            Ok(Orders { verdicts, leases, cancels, releases, workspaces, ..open.nothing() })
         }
         // The verdicts are worth more than the error, which the next exchange meets as well.
         Err(_) if !verdicts.is_empty() => Ok(Orders { verdicts, ..open.nothing() }),
@@ -168,7 +177,11 @@ impl Open<'_> {
 
     /// Reads the leases again when they can't be relied on. What is old among them is renewed before it is told.
     async fn refresh(&self, listed: &Listed) -> Result<(), ApiError> {
-        if reload(self.core, self.session).await? {
+        if self.session.take_doubt() {
+            let looked_up = self.core.look_up_workspaces(self.session).await;
+            looked_up.inspect_err(|_| self.session.doubt_workspaces(None))?;
+        }
+        if reload(self.core, self.session, listed).await? {
             let renew = self.due(listed);
             if renew.is_empty() {
                 return Ok(());
@@ -234,7 +247,7 @@ impl Open<'_> {
 }
 
 /// Reads the worker's live leases from the store when what is known here can't be relied on.
-async fn reload(core: &Core, session: &Session) -> Result<bool, ApiError> {
+async fn reload(core: &Core, session: &Session, listed: &Listed) -> Result<bool, ApiError> {
     if session.stale().is_none() {
         return Ok(false);
     }
@@ -242,9 +255,13 @@ async fn reload(core: &Core, session: &Session) -> Result<bool, ApiError> {
     while let Some(epoch) = session.stale() {
         let leases = core.store.leases_of(&session.id).await.map_err(refusal::store)?;
         let (now, time) = (Instant::now(), core.clock.now());
+        // What the worker has it was told all about.
+        let unheard: Vec<&LeaseRecord> = leases.iter().filter(|lease| !listed.has(&lease.fence)).collect();
+        let contexts = core.contexts_of(&unheard).await?;
+        core.look_up_workspaces(session).await?;
         // What a lease lacks to its full length is how long ago it was renewed.
-        let age = |lease: &executr_store::LeaseRecord| core.options.lease.saturating_sub(lease.expires_at.since(time));
-        session.adopt(epoch, leases, now, age);
+        let age = |lease: &LeaseRecord| core.options.lease.saturating_sub(lease.expires_at.since(time));
+        session.adopt(epoch, leases, contexts, now, age);
     }
     Ok(true)
 }

@@ -1,11 +1,11 @@
 //! Which workers there are: those that talk to this coordinator, those of others, and the original's executors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::{ApiError, QueueWeight, WorkerView};
-use executr_spec::{ExecutorKind, JobId, Offers, SpecJson, WorkerId};
+use executr_spec::{ExecutorKind, JobId, Offers, SpecJson, Timestamp, WorkerId};
 use executr_store::WorkerRecord;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep};
@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::lock::Lock;
 use crate::refusal;
 use crate::sessions::Seen;
+use crate::silence::Silence;
 use crate::waiting_for::WaitingFor;
 
 /// How often what is known of workers is written and read. Coarse, so that a beat costs no write.
@@ -40,6 +41,7 @@ struct State {
     there: Option<(Instant, Arc<WaitingFor>)>,
     /// Of the original's executors.
     originals: HashMap<WorkerId, Original>,
+    silence: Silence,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,33 @@ impl Fleet {
         self.0.hold().there = None;
     }
 
+    /// The store could not be asked.
+    fn doubt(&self) {
+        self.0.hold().silence.doubt();
+    }
+
+    /// What the store knows of workers. Those not heard of since `since`, there or here, are silent; returns those that are
+    /// lost.
+    fn know(
+        &self,
+        known: Vec<WorkerRecord>,
+        since: Timestamp,
+        connected: Vec<Seen>,
+        patience: Duration,
+    ) -> Vec<WorkerId> {
+        let (mut there, silent): (Vec<_>, Vec<_>) = known.into_iter().partition(|worker| worker.last_seen >= since);
+        for worker in &mut there {
+            worker.offers.worker = Some(worker.id.clone());
+        }
+        let here: HashSet<&WorkerId> = connected.iter().map(|seen| &seen.id).collect();
+        let mut state = self.0.hold();
+        let heard = there.iter().map(|worker| &worker.id).chain(here.iter().copied());
+        let silent = silent.iter().map(|worker| &worker.id).filter(|worker| !here.contains(worker));
+        let lost = state.silence.heard(heard, silent, patience);
+        state.elsewhere = Arc::new(there);
+        lost
+    }
+
     fn originals(&self, there: Duration) -> Vec<WorkerRecord> {
         let mut state = self.0.hold();
         state.originals.retain(|_, original| original.last_seen.elapsed() < there);
@@ -102,7 +131,7 @@ impl Fleet {
                 queues: vec![QueueWeight { queue: executr_spec::QueueName::default(), weight: 1 }],
                 offers: original_offers(),
                 draining: false,
-                last_seen: executr_spec::Timestamp(0),
+                last_seen: Timestamp(0),
                 jobs_completed: std::mem::take(&mut original.completed),
             });
         }
@@ -136,7 +165,7 @@ impl Core {
     }
 
     /// Writes what is known of workers, and reads what others know.
-    pub(crate) async fn exchange_presence(&self) -> Result<(), ApiError> {
+    pub(crate) async fn exchange_presence(self: &Arc<Self>) -> Result<(), ApiError> {
         let originals = self.fleet.originals(self.there());
         let again: Vec<(WorkerId, u64)> = originals.iter().map(|it| (it.id.clone(), it.jobs_completed)).collect();
         let mut records = originals;
@@ -153,6 +182,7 @@ impl Core {
         if !records.is_empty()
             && let Err(error) = self.store.put_workers(records).await
         {
+            self.fleet.doubt();
             for (session, completed) in noted {
                 session.unrecord(completed);
             }
@@ -161,10 +191,19 @@ impl Core {
             }
             return Err(refusal::store(error));
         }
-        let since = self.clock.now().minus(self.there());
-        let elsewhere = self.store.workers(since).await.map_err(refusal::store)?;
-        self.fleet.0.hold().elsewhere = Arc::new(elsewhere);
+        let now = self.clock.now();
+        let look_from = self.fleet.0.hold().silence.look_from(now, self.there() * FORGOTTEN_AFTER);
+        let known = self.store.workers(look_from).await.inspect_err(|_| self.fleet.doubt()).map_err(refusal::store)?;
+        let lost = self.fleet.know(known, now.minus(self.there()), self.connected(), self.there());
         self.sessions.forget(self.there() * FORGOTTEN_AFTER);
+        self.lose_workspaces(lost).await
+    }
+
+    /// What these workers held for runs is given to others.
+    async fn lose_workspaces(self: &Arc<Self>, lost: Vec<WorkerId>) -> Result<(), ApiError> {
+        let Some(store) = self.store.runs().filter(|_| !lost.is_empty()) else { return Ok(()) };
+        let progress = store.lose_workspaces(lost).await.inspect_err(|_| self.fleet.doubt()).map_err(refusal::store)?;
+        self.progressed(&progress);
         Ok(())
     }
 
@@ -229,7 +268,7 @@ fn record(seen: &Seen, completed: u64) -> WorkerRecord {
         queues: seen.hello.queues.clone(),
         offers: seen.hello.offers.clone(),
         draining: seen.draining,
-        last_seen: executr_spec::Timestamp(0),
+        last_seen: Timestamp(0),
         jobs_completed: completed,
     }
 }

@@ -89,7 +89,7 @@ impl Core {
         async { answered.await.map_err(|_| refusal::broken()) }
     }
 
-    async fn fly(&self, batch: Vec<Wish>) {
+    async fn fly(self: &Arc<Self>, batch: Vec<Wish>) {
         let mut finish = Vec::new();
         let mut give_back = Vec::new();
         let mut renew = Vec::new();
@@ -137,7 +137,7 @@ impl Core {
             let renew = renewed.next(wishes.renew.len());
             let claim = match wishes.claim {
                 Some(reserved) => match claimed.next(1) {
-                    Ok(answers) => Ok(self.after_claim(reserved, answers, repeated)),
+                    Ok(answers) => self.after_claim(reserved, answers, repeated).await,
                     Err(error) => {
                         // It may have been committed all the same.
                         if let Some(slots) = reserved.slots {
@@ -153,7 +153,7 @@ impl Core {
         }
     }
 
-    fn after_finish(&self, wish: &Finish, answer: &FinishAnswer) {
+    fn after_finish(self: &Arc<Self>, wish: &Finish, answer: &FinishAnswer) {
         let FinishAnswer::Taken(finished) = answer else { return };
         let result = &wish.result;
         self.after_end(&result.fence, finished);
@@ -172,7 +172,7 @@ impl Core {
         }
     }
 
-    fn after_return(&self, wish: &Return, answer: &FinishAnswer) {
+    fn after_return(self: &Arc<Self>, wish: &Return, answer: &FinishAnswer) {
         let FinishAnswer::Taken(finished) = answer else { return };
         self.after_end(&wish.fence, finished);
         if finished.state.is_final() {
@@ -180,7 +180,7 @@ impl Core {
         }
     }
 
-    fn after_end(&self, fence: &Fence, finished: &Finished) {
+    fn after_end(self: &Arc<Self>, fence: &Fence, finished: &Finished) {
         if let Some(session) = self.sessions.get(&finished.worker) {
             session.ended(fence);
         }
@@ -189,16 +189,31 @@ impl Core {
             self.alarm.set(self.clock.instant(due));
         }
         self.readied(&finished.readied);
+        self.progressed(&finished.run);
         self.changed(fence.job);
     }
 
-    fn after_claim(&self, reserved: Reserved, answers: Vec<ClaimAnswer>, repeated: bool) -> Vec<Claimed> {
-        let ClaimAnswer { leases, revoked, .. } = answers.into_iter().next().unwrap_or_default();
+    async fn after_claim(
+        self: &Arc<Self>,
+        reserved: Reserved,
+        answers: Vec<ClaimAnswer>,
+        repeated: bool,
+    ) -> Result<Vec<Claimed>, ApiError> {
+        let ClaimAnswer { mut leases, revoked, run } = answers.into_iter().next().unwrap_or_default();
+        let claimed: Vec<_> =
+            leases.iter_mut().filter_map(|lease| Some((lease.fence.job, *lease.run.take()?))).collect();
+        let (contexts, failed) = match self.contexts(claimed.into_iter()).await {
+            Ok(contexts) => (Some(contexts), None),
+            Err(error) => (None, Some(error)),
+        };
         if let Some(slots) = reserved.slots {
-            if repeated {
+            // What a lease brings besides, and can't be read now, is read again with it.
+            if repeated || failed.is_some() {
                 slots.distrust();
             }
-            slots.fill(&leases);
+            if let Some(contexts) = contexts {
+                slots.fill(&leases, contexts);
+            }
         }
         for (fence, worker) in &revoked {
             tracing::warn!(%fence, %worker, "a lease was lost; another worker has the job");
@@ -222,7 +237,8 @@ impl Core {
         let filled = leases.len() >= reserved.claim.limit as usize;
         let offers: &Offers = &reserved.claim.offers;
         self.ready.claimed(&reserved.claim.queues, offers, reserved.sent, filled);
-        leases
+        self.progressed(&run);
+        failed.map_or(Ok(leases), Err)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The brain: accepts jobs, decides what is ready, leases it, takes results.
 //!
-//! [`Coordinator`] implements [`WorkerApi`](executr_api::WorkerApi) and, for a tenant, [`Client`](executr_api::Client) in
-//! its own process, over any [`Store`](executr_store::Store). What is durable is the store's; here live the things that
+//! [`Coordinator`] implements [`WorkerApi`](executr_api::WorkerApi) and, for a tenant, [`Client`](executr_api::Client) and
+//! [`RunClient`](executr_api::RunClient) in its own process, over any [`Store`](executr_store::Store). What is durable is the store's; here live the things that
 //! die with the process and may: who waits for what, which worker was heard of when, what is probably ready.
 //!
 //! What may not live here: HTTP, a database, the running of jobs.
@@ -10,6 +10,7 @@ mod bell;
 mod blobs;
 mod cancel;
 mod client;
+mod client_runs;
 mod clock;
 mod coordinator;
 mod core;
@@ -29,7 +30,9 @@ mod ready;
 mod reclaiming;
 mod refusal;
 mod retention;
+mod runs;
 mod sessions;
+mod silence;
 mod submission;
 mod sweep;
 mod tokens;
@@ -37,6 +40,7 @@ mod view;
 mod waiting_for;
 mod watches;
 mod worker_api;
+mod workspaces;
 
 pub use client::TenantClient;
 pub use coordinator::{Coordinator, Gauges};

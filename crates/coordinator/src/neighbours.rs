@@ -26,10 +26,19 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
             }
             Ok(Signal::Changed(job)) => core.watches.changed(job),
             Ok(Signal::Output(job)) => core.watches.output(job),
-            // Nobody waits for a run yet.
-            Ok(Signal::Run(_)) => {}
+            Ok(Signal::Run(run)) => {
+                core.run_watches.changed(run);
+                // It may be over, and its workspaces with it.
+                for session in core.sessions.all() {
+                    session.doubt_workspaces(Some(run));
+                }
+            }
             Ok(Signal::Anything) | Err(RecvError::Lagged(_)) => {
                 core.watches.all();
+                core.run_watches.all();
+                for session in core.sessions.all() {
+                    session.doubt_workspaces(None);
+                }
                 look(&core, core.ready.tracked()).await;
             }
             Err(RecvError::Closed) => return,

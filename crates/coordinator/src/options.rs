@@ -13,8 +13,10 @@ pub struct Options {
     pub max_hold: Option<Duration>,
     /// The most bytes of a job's `stdout` and `stderr` fields, each.
     pub max_output_size: u64,
-    /// How long final jobs are kept.
+    /// How long final jobs and runs are kept.
     pub retention: Duration,
+    /// How long the artifacts of runs are kept.
+    pub artifact_retention: Duration,
     /// How often those past it are deleted.
     pub cleanup_interval: Duration,
     /// How long a blob that no job names is kept after it was last asked for.
@@ -36,6 +38,7 @@ impl Default for Options {
             max_hold: None,
             max_output_size: 1 << 20,
             retention: Duration::from_secs(48 * 3_600),
+            artifact_retention: Duration::from_secs(30 * 24 * 3_600),
             cleanup_interval: Duration::from_secs(3_600),
             blob_keep: Duration::from_secs(24 * 3_600),
             max_blob_bytes: 4 << 30,

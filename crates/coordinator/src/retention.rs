@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use executr_spec::Timestamp;
+use executr_store::{RunStore, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::core::Core;
@@ -27,7 +29,7 @@ pub(crate) async fn clean(core: Arc<Core>) {
     }
 }
 
-async fn round(core: &Core) -> Result<(), executr_store::StoreError> {
+async fn round(core: &Core) -> Result<(), StoreError> {
     let now = core.store.now().await?;
     let before = now.minus(core.options.retention);
     let mut limit = BATCH.0 * 5;
@@ -46,11 +48,29 @@ async fn round(core: &Core) -> Result<(), executr_store::StoreError> {
         limit = next_limit(limit, took);
         sleep(took * PAUSE).await;
     }
+    let artifacts = match core.store.runs() {
+        Some(runs) => old_artifacts(runs, now.minus(core.options.artifact_retention)).await?,
+        None => 0,
+    };
     let blobs = core.store.delete_blobs(now.minus(core.options.blob_keep)).await?;
-    if total > 0 || blobs > 0 {
-        tracing::info!(jobs = total, blobs, "deleted what is past its retention");
+    if total > 0 || artifacts > 0 || blobs > 0 {
+        tracing::info!(jobs = total, artifacts, blobs, "deleted what is past its retention");
     }
     Ok(())
+}
+
+/// Deletes artifacts recorded before `before`. Their blobs go with the others that nothing names.
+async fn old_artifacts(runs: &dyn RunStore, before: Timestamp) -> Result<u64, StoreError> {
+    let mut total = 0;
+    loop {
+        let start = Instant::now();
+        let deleted = runs.delete_artifacts(before, BATCH.1).await?;
+        total += deleted;
+        if deleted < u64::from(BATCH.1) {
+            return Ok(total);
+        }
+        sleep(start.elapsed() * PAUSE).await;
+    }
 }
 
 /// How many jobs fit into [`BATCH_TIME`] when `limit` took `took`. At most twice as many as before.

@@ -7,14 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{Fence, Lease, Orders, Report, WorkerCounters, WorkerHello};
-use executr_spec::{JobId, Offers, QueueName, SpecJson, WorkerId};
-use executr_store::{Claimed, LeaseRecord};
+use executr_api::{Fence, Lease, Orders, Report, RunContext, WorkerCounters, WorkerHello, WorkspaceId};
+use executr_spec::{JobId, Offers, QueueName, RunId, SpecJson, WorkerId};
+use executr_store::{Claimed, LeaseRecord, WorkspaceRecord};
 use tokio::time::Instant;
 
 use crate::bell::Bell;
 use crate::job_token;
 use crate::lock::Lock;
+use crate::runs::{Contexts, may_be_of_a_run};
+use crate::workspaces::Workspaces;
 
 /// An order that a worker doesn't seem to have followed is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -60,6 +62,7 @@ struct State {
     bell: Option<Arc<Bell>>,
     /// When a cancel or release was last ordered.
     told: HashMap<Fence, Instant>,
+    workspaces: Workspaces,
     last_seen: Instant,
     counters: WorkerCounters,
     completed: u64,
@@ -70,17 +73,43 @@ struct State {
 #[derive(Debug)]
 struct Held {
     spec: SpecJson,
+    part: Part,
     cancelling: bool,
     renewed: Instant,
     /// Its worker ends it by itself when it isn't renewed, and takes every exchange for a renewal.
     exclusive: bool,
 }
 
+/// What a lease has of a run.
+#[derive(Debug)]
+enum Part {
+    /// Nothing: its job stands alone.
+    None,
+    /// This.
+    Known(Box<RunContext>),
+    /// Something that was not read from the store: its worker had the lease already.
+    Unread,
+}
+
 impl Held {
-    fn new(spec: SpecJson, cancelling: bool, renewed: Instant) -> Self {
+    fn new(spec: SpecJson, part: Part, cancelling: bool, renewed: Instant) -> Self {
         // A word that can only stand there when the job is exclusive spares reading every job.
         let exclusive = spec.as_str().contains("\"exclusive\"") && spec.read().is_ok_and(|spec| spec.exclusive);
-        Self { spec, cancelling, renewed, exclusive }
+        Self { spec, part, cancelling, renewed, exclusive }
+    }
+
+    /// About how many bytes it takes to tell the worker of it.
+    fn bytes(&self) -> usize {
+        let handed = match &self.part {
+            Part::Known(run) => {
+                let outputs = run.needs.values().flat_map(|need| &need.outputs);
+                let jobs = run.workspace.iter().flat_map(|workspace| &workspace.jobs);
+                outputs.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+                    + jobs.map(|job| job.name.len() + 16 * job.steps.len()).sum::<usize>()
+            }
+            Part::None | Part::Unread => 0,
+        };
+        self.spec.as_str().len() + handed
     }
 
     fn is_due(&self, age: Duration) -> bool {
@@ -109,6 +138,11 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// Whether the worker knows of the lease.
+    pub(crate) fn has(&self, fence: &Fence) -> bool {
+        self.held.contains(fence) || self.gone.contains(fence)
+    }
+
     pub(crate) fn of(report: &Report) -> Self {
         Self {
             held: report.held.iter().copied().collect(),
@@ -196,6 +230,7 @@ impl Session {
                 claiming: 0,
                 bell: None,
                 told: HashMap::new(),
+                workspaces: Workspaces::default(),
                 last_seen: Instant::now(),
                 counters: WorkerCounters::default(),
                 completed: 0,
@@ -286,6 +321,7 @@ impl Session {
         &self,
         epoch: u64,
         leases: Vec<LeaseRecord>,
+        mut contexts: Contexts,
         now: Instant,
         age: impl Fn(&LeaseRecord) -> Duration,
     ) -> bool {
@@ -297,7 +333,12 @@ impl Session {
             .into_iter()
             .map(|lease| {
                 let renewed = now.checked_sub(age(&lease)).unwrap_or(now);
-                (lease.fence, Held::new(lease.spec, lease.cancelling, renewed))
+                let part = match contexts.remove(&lease.fence.job) {
+                    Some(context) => Part::Known(context),
+                    None if may_be_of_a_run(&lease.spec) => Part::Unread,
+                    None => Part::None,
+                };
+                (lease.fence, Held::new(lease.spec, part, lease.cancelling, renewed))
             })
             .collect();
         let state = &mut *state;
@@ -382,6 +423,35 @@ impl Session {
         }
     }
 
+    /// A workspace of its is needed no more: the worker is told.
+    pub(crate) fn released(&self, workspace: &WorkspaceId) {
+        self.state.hold().workspaces.release(workspace);
+        self.ring();
+    }
+
+    /// The worker has cleaned workspaces up.
+    pub(crate) fn cleaned(&self, workspaces: &[WorkspaceId]) {
+        let mut state = self.state.hold();
+        for workspace in workspaces {
+            state.workspaces.cleaned(workspace);
+        }
+    }
+
+    /// Something happened elsewhere in this run, or in any: its workspaces may have been released.
+    pub(crate) fn doubt_workspaces(&self, run: Option<RunId>) {
+        self.state.hold().workspaces.doubt(run);
+    }
+
+    /// Whether the store has to be asked about its workspaces. Says so once.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.state.hold().workspaces.take_doubt()
+    }
+
+    /// What the store knows of its workspaces.
+    pub(crate) fn adopt_workspaces(&self, workspaces: Vec<WorkspaceRecord>) {
+        self.state.hold().workspaces.adopt(workspaces);
+    }
+
     /// An attempt of its ended well.
     pub(crate) fn completed(&self) {
         self.state.hold().completed += 1;
@@ -401,14 +471,24 @@ impl Session {
             }
             again
         };
+        let mut unread = false;
         for (fence, held) in &state.leases {
             if listed.gone.contains(fence) {
                 continue;
             }
             let has = listed.held.contains(fence);
             if !has {
+                let run = match &held.part {
+                    Part::None => None,
+                    Part::Known(run) => Some(run.clone()),
+                    Part::Unread => {
+                        // The worker had it and has it no more, as it seems: its part is read with the next look.
+                        unread = true;
+                        continue;
+                    }
+                };
                 let token = job_token::write(fence);
-                orders.leases.push(Lease { fence: *fence, spec: held.spec.clone(), token, run: None });
+                orders.leases.push(Lease { fence: *fence, spec: held.spec.clone(), token, run });
             }
             if held.cancelling && (tell(*fence) || !has) {
                 orders.cancels.push(*fence);
@@ -427,9 +507,16 @@ impl Session {
         let mut bytes = 0;
         orders.leases.retain(|lease| {
             let fits = bytes < ANSWER_BYTES;
-            bytes += lease.spec.as_str().len();
+            bytes += state.leases.get(&lease.fence).map_or(0, Held::bytes);
             fits
         });
+        orders.workspaces = state.workspaces.overdue(now, REPEAT);
+        if unread {
+            state.stale = true;
+            if let Some(bell) = &state.bell {
+                bell.ring();
+            }
+        }
         orders
     }
 
@@ -481,8 +568,8 @@ impl Slots {
         self.session.distrust();
     }
 
-    /// The claim brought these leases.
-    pub(crate) fn fill(self, leases: &[Claimed]) {
+    /// The claim brought these leases, and those of runs this besides.
+    pub(crate) fn fill(self, leases: &[Claimed], mut contexts: Contexts) {
         if leases.is_empty() {
             return;
         }
@@ -491,7 +578,13 @@ impl Slots {
         let now = Instant::now();
         for lease in leases {
             let cancelling = state.stopping.remove(&lease.fence.job);
-            state.leases.insert(lease.fence, Held::new(lease.spec.clone(), cancelling, now));
+            let part = contexts.remove(&lease.fence.job).map_or(Part::None, Part::Known);
+            if let Part::Known(run) = &part
+                && let Some(workspace) = &run.workspace
+            {
+                state.workspaces.hold(&workspace.id);
+            }
+            state.leases.insert(lease.fence, Held::new(lease.spec.clone(), part, cancelling, now));
         }
         if let Some(bell) = &state.bell {
             bell.ring();

@@ -144,7 +144,7 @@ impl Core {
 }
 
 /// What the store acts on, and the whole as text.
-fn new_job(tenant: &Tenant, spec: &JobSpec) -> Result<NewJob, ApiError> {
+pub(crate) fn new_job(tenant: &Tenant, spec: &JobSpec) -> Result<NewJob, ApiError> {
     Ok(NewJob {
         id: JobId(Uuid::now_v7()),
         tenant: tenant.clone(),

@@ -75,7 +75,7 @@ pub(crate) async fn sweep(core: Arc<Core>) {
 
 /// Moves what is due. The store's clock is read first, each time: it tells whether leases may be reclaimed, and must be
 /// read before and not by the command that reclaims them.
-async fn look(core: &Core, reclaiming: &mut Reclaiming) -> Result<Advanced, StoreError> {
+async fn look(core: &Arc<Core>, reclaiming: &mut Reclaiming) -> Result<Advanced, StoreError> {
     let asked = Instant::now();
     let time = core.store.now().await?;
     core.clock.set(time);
@@ -90,12 +90,11 @@ async fn look(core: &Core, reclaiming: &mut Reclaiming) -> Result<Advanced, Stor
     } else {
         advance.await?
     };
-    let told = Advanced { more: advanced.more, next_at: advanced.next_at, ..Advanced::default() };
-    follow_up(core, advanced);
-    Ok(told)
+    follow_up(core, &advanced);
+    Ok(advanced)
 }
 
-fn follow_up(core: &Core, advanced: Advanced) {
+fn follow_up(core: &Arc<Core>, advanced: &Advanced) {
     for (job, worker) in &advanced.reclaimable {
         tracing::warn!(%job, %worker, "a lease ran out; another worker may take the job");
     }
@@ -115,6 +114,7 @@ fn follow_up(core: &Core, advanced: Advanced) {
         core.observer.lease_lost(advanced.ended.len() as u64);
     }
     core.readied(&advanced.readied);
+    core.progressed(&advanced.run);
 }
 
 #[cfg(test)]

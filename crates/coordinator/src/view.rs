@@ -1,6 +1,6 @@
 //! Jobs as the API shows them.
 
-use executr_api::{ApiError, AttemptView, JobQuery, JobState, JobView};
+use executr_api::{ApiError, AttemptView, JobQuery, JobRun, JobState, JobView};
 use executr_spec::{Digest, JobId, JobSpec, StepCommand};
 use executr_store::{AttemptRecord, JobRecord};
 use uuid::Uuid;
@@ -37,7 +37,12 @@ impl Core {
             Some(last) => Some(self.output_fields(last).await?),
             None => None,
         };
-        self.view(record, spec, Some(attempts), fields)
+        let run = match self.store.runs().filter(|_| spec.workflow.is_some()) {
+            Some(runs) => runs.run_of(record.id).await.map_err(refusal::store)?,
+            None => None,
+        };
+        let view = self.view(record, spec, Some(attempts), fields)?;
+        Ok(JobView { run: run.map(|(id, name)| JobRun { id, name }), ..view })
     }
 
     pub(crate) async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ApiError> {
@@ -125,6 +130,7 @@ fn job_view(
         retry_count: retries(&record),
         retry_after: record.due_at.filter(|_| record.state == JobState::Scheduled),
         state: record.state,
+        run: None,
         waiting_for: waiting_for.words(&record, &spec),
         attempt: record.attempt,
         lost_leases: record.lost_leases,

@@ -45,7 +45,7 @@ impl WaitingFor {
             JobState::Running if record.reclaimable => {
                 Some("its worker, not heard of for a lease, or any other that takes it over".to_owned())
             }
-            JobState::Waiting => Some("the jobs it needs".to_owned()),
+            JobState::Waiting => Some(needs(spec)),
             JobState::Running
             | JobState::Cancelling
             | JobState::Completed
@@ -77,4 +77,18 @@ impl WaitingFor {
             format!("an executor with {}; none of those that serve the queue `{queue}` has it", lacking.join(", "))
         }
     }
+}
+
+/// So many needs of a job are named.
+const NAMED: usize = 5;
+
+fn needs(spec: &JobSpec) -> String {
+    let needs: Vec<&str> =
+        spec.workflow.iter().flat_map(|workflow| workflow.needs.keys()).map(String::as_str).collect();
+    if needs.is_empty() {
+        return "the decision whether it runs".to_owned();
+    }
+    let named = needs[..needs.len().min(NAMED)].join(", ");
+    let more = needs.len().saturating_sub(NAMED);
+    if more > 0 { format!("the jobs it needs: {named} and {more} more") } else { format!("the jobs it needs: {named}") }
 }

@@ -1,6 +1,7 @@
-//! Who waits for which job.
+//! Who waits for which job, or run.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use executr_spec::JobId;
@@ -8,9 +9,15 @@ use tokio::sync::watch;
 
 use crate::lock::Lock;
 
-/// The jobs that somebody waits for. Telling about any other job costs one look-up.
-#[derive(Debug, Default)]
-pub(crate) struct Watches(Lock<HashMap<JobId, Watched>>);
+/// The jobs (or runs) that somebody waits for. Telling about any other costs one look-up.
+#[derive(Debug)]
+pub(crate) struct Watches<K: Copy + Eq + Hash = JobId>(Lock<HashMap<K, Watched>>);
+
+impl<K: Copy + Eq + Hash> Default for Watches<K> {
+    fn default() -> Self {
+        Self(Lock::new(HashMap::new()))
+    }
+}
 
 #[derive(Debug)]
 struct Watched {
@@ -19,18 +26,18 @@ struct Watched {
     output: watch::Sender<()>,
 }
 
-/// Hears of one job until it is dropped.
+/// Hears of one job (or run) until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    job: JobId,
+pub(crate) struct Watch<K: Copy + Eq + Hash = JobId> {
+    job: K,
     changed: watch::Receiver<()>,
     output: watch::Receiver<()>,
-    watches: Arc<Watches>,
+    watches: Arc<Watches<K>>,
 }
 
-impl Watches {
+impl<K: Copy + Eq + Hash> Watches<K> {
     /// Begins to watch. What happens from now on is heard, so look at the job after this.
-    pub(crate) fn watch(self: &Arc<Self>, job: JobId) -> Watch {
+    pub(crate) fn watch(self: &Arc<Self>, job: K) -> Watch<K> {
         let mut jobs = self.0.hold();
         let watched = jobs.entry(job).or_insert_with(|| Watched {
             watchers: 0,
@@ -46,15 +53,15 @@ impl Watches {
         }
     }
 
-    /// An attempt of the job ended, or all of it.
-    pub(crate) fn changed(&self, job: JobId) {
+    /// An attempt of the job ended, or all of it; or events of the run were written.
+    pub(crate) fn changed(&self, job: K) {
         if let Some(watched) = self.0.hold().get(&job) {
             watched.changed.send_replace(());
         }
     }
 
     /// Output of the job was appended, or will be: an attempt began.
-    pub(crate) fn output(&self, job: JobId) {
+    pub(crate) fn output(&self, job: K) {
         if let Some(watched) = self.0.hold().get(&job) {
             watched.output.send_replace(());
         }
@@ -68,7 +75,7 @@ impl Watches {
     }
 }
 
-impl Watch {
+impl<K: Copy + Eq + Hash> Watch<K> {
     /// Returns when the job changed since the last call (or since the watch began).
     pub(crate) async fn changed(&mut self) {
         // The sender lives as long as the watch.
@@ -84,7 +91,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl<K: Copy + Eq + Hash> Drop for Watch<K> {
     fn drop(&mut self) {
         let mut jobs = self.watches.0.hold();
         if let Some(watched) = jobs.get_mut(&self.job) {

@@ -12,6 +12,7 @@ mod original;
 mod outages;
 mod renewing;
 mod restarts;
+mod runs;
 mod storms;
 mod submitting;
 mod support;

@@ -1,5 +1,6 @@
 //! A coordinator with its store, and a worker that is moved by hand.
 
+mod plans;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use executr_api::output::{OutputChunk, RecordWriter, Stream};
 use executr_api::{
-    ApiError, AttemptResult, Client, Fence, JobView, Orders, Outcome, QueueWeight, Report, Submission, Verdict,
-    Version, WorkerApi, WorkerCounters, WorkerHello,
+    ApiError, AttemptResult, Client, Fence, JobView, Lease, Orders, Outcome, QueueWeight, Report, Submission, Verdict,
+    Version, WorkerApi, WorkerCounters, WorkerHello, WorkspaceId,
 };
 use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
 use executr_spec::{ExecutorKind, JobId, Offers, Tenant, Timestamp, WorkerId};
@@ -22,6 +23,7 @@ use executr_tests::postgres::Database;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub(crate) use plans::{Plan, events, follow};
 pub(crate) use probe::Probe;
 
 /// The lease of all tests.
@@ -108,7 +110,10 @@ pub(crate) struct Worker {
     pub(crate) finished: Vec<AttemptResult>,
     pub(crate) returned: Vec<Fence>,
     pub(crate) draining: bool,
+    pub(crate) cleaned: Vec<WorkspaceId>,
     pub(crate) wait: Duration,
+    /// All it was told to run.
+    pub(crate) leases: BTreeMap<Fence, Lease>,
 }
 
 impl Worker {
@@ -128,7 +133,9 @@ impl Worker {
             finished: Vec::new(),
             returned: Vec::new(),
             draining: false,
+            cleaned: Vec::new(),
             wait: Duration::ZERO,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -153,7 +160,7 @@ impl Worker {
             held: self.held.clone(),
             finished: self.finished.clone(),
             returned: self.returned.clone(),
-            cleaned: Vec::new(),
+            cleaned: self.cleaned.clone(),
             draining: self.draining,
             wait_ms: self.wait.as_millis() as u64,
             counters: WorkerCounters::default(),
@@ -179,6 +186,7 @@ impl Worker {
         }
         self.held.retain(|fence| !orders.releases.contains(fence));
         for lease in &orders.leases {
+            self.leases.insert(lease.fence, lease.clone());
             let known = self.held.contains(&lease.fence)
                 || self.finished.iter().any(|result| result.fence == lease.fence)
                 || self.returned.contains(&lease.fence);
@@ -186,6 +194,26 @@ impl Worker {
                 self.held.push(lease.fence);
             }
         }
+    }
+
+    /// The lease it holds on the job of this name in its run.
+    pub(crate) fn lease(&self, name: &str) -> &Lease {
+        let named = |fence: &&Fence| self.leases[*fence].spec.read().unwrap().workflow.unwrap().name == name;
+        let fence = self.held.iter().find(named).unwrap_or_else(|| panic!("{name} is not held"));
+        &self.leases[fence]
+    }
+
+    /// The names of the jobs it holds, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let name = |fence: &Fence| self.leases[fence].spec.read().unwrap().workflow.unwrap().name;
+        let mut names: Vec<String> = self.held.iter().map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// Ends the job of this name in its run; the next exchange tells.
+    pub(crate) fn end_named(&mut self, name: &str, outcome: Outcome) {
+        self.end(self.lease(name).fence, outcome);
     }
 
     /// Ends an attempt it holds; the next exchange tells.

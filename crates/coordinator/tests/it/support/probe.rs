@@ -10,7 +10,7 @@ use executr_api::{Fence, JobQuery, StatsView};
 use executr_spec::{Digest, JobId, QueueName, RequirementClass, Timestamp, TokenId, WorkerId};
 use executr_store::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer, JobRecord,
-    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, Signal, Store, StoreCounters, StoreError,
+    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, RunStore, Signal, Store, StoreCounters, StoreError,
     SubmitAnswer, TokenRecord, WorkerRecord,
 };
 use tokio::sync::{broadcast, watch};
@@ -350,6 +350,10 @@ impl Store for Probe {
 
     fn publish(&self, signal: Signal) {
         self.published.lock().unwrap().push(signal);
+    }
+
+    fn runs(&self) -> Option<&dyn RunStore> {
+        self.inner.runs()
     }
 
     fn counters(&self) -> StoreCounters {

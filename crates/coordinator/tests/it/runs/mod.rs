@@ -1,0 +1,8 @@
+//! Runs of workflows.
+
+mod handing_on;
+mod questions;
+mod repeating;
+mod running;
+mod taking_in;
+mod workspaces;
