@@ -8,10 +8,11 @@ mod summary;
 
 use std::time::Duration;
 
+use executr_api::RunState;
 use executr_coordinator::Gauges;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use self::summary::Summary;
@@ -32,6 +33,7 @@ pub struct Metrics {
     job_duration: Histogram,
     wait_time: Histogram,
     in_queue: IntGauge,
+    runs: IntGaugeVec,
     executors: IntGauge,
     heartbeats: IntCounter,
     claimed: IntCounter,
@@ -62,6 +64,8 @@ impl Metrics {
             wait_time: maker
                 .histogram("executr_job_wait_time_seconds", "How long jobs waited before they were handed out first."),
             in_queue: maker.gauge("executr_jobs_in_queue", "Jobs that wait."),
+            runs: maker
+                .family(IntGaugeVec::new(Opts::new("executr_runs", "Runs that are kept, by their state."), &["state"])),
             executors: maker.gauge("executr_executors_active", "Executors heard of lately."),
             heartbeats: maker.counter("executr_executor_heartbeats_total", "Times that an executor was heard of."),
             claimed: maker.counter("executr_executor_jobs_claimed_total", "Jobs handed out to executors."),
@@ -112,6 +116,10 @@ impl Metrics {
     pub(crate) fn text(&self, now: &Gauges) -> String {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.in_queue.set(signed(now.jobs_in_queue));
+        for state in RunState::ALL {
+            let runs = now.runs.get(&state).copied().unwrap_or_default();
+            self.runs.with_label_values(&[state.as_str()]).set(signed(runs));
+        }
         self.executors.set(signed(now.active_executors));
         self.cache_bytes.set(signed(now.cache_bytes));
         self.connections.set(signed(now.store.connections));
@@ -174,17 +182,22 @@ impl Maker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn every_metric_is_made_and_written_from_the_start() {
         let metrics = Metrics::new();
         metrics.request("GET", "/api/v1/health", 200, Duration::from_millis(3));
-        let gauges = Gauges { jobs_in_queue: 7, ..Gauges::default() };
+        let runs = BTreeMap::from([(RunState::Running, 2)]);
+        let gauges = Gauges { jobs_in_queue: 7, runs, ..Gauges::default() };
         let text = metrics.text(&gauges);
         for line in [
             "executr_jobs_in_queue 7",
             "executr_jobs_submitted_total 0",
+            r#"executr_runs{state="running"} 2"#,
+            r#"executr_runs{state="failed"} 0"#,
             r#"executr_api_requests_total{method="GET",route="/api/v1/health",status="200"} 1"#,
             r#"executr_database_queries_total{result="ok"} 0"#,
             "executr_binary_download_duration_seconds_count 0",

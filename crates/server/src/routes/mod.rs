@@ -10,6 +10,8 @@ mod jobs;
 mod original;
 mod output;
 mod resume;
+mod run_events;
+mod runs;
 mod sse;
 mod waiting;
 mod worker;
@@ -62,14 +64,27 @@ pub(crate) fn documented(limits: &Limits) -> OpenApiRouter<Shared> {
         .routes(routes!(admin::executors))
         .routes(routes!(admin::create_token, admin::tokens))
         .routes(routes!(admin::revoke_token))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::jobs))
+        .routes(routes!(runs::plan))
+        .routes(routes!(runs::run_artifacts))
+        .routes(routes!(runs::artifacts))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(run_events::read))
         .routes(routes!(health::health))
         .routes(routes!(health::metrics))
         .routes(routes!(health::openapi));
-    let bulk = OpenApiRouter::new().routes(routes!(bulk::submit)).routes(routes!(bulk::cancel));
+    let bulk = OpenApiRouter::new()
+        .routes(routes!(bulk::submit))
+        .routes(routes!(bulk::cancel))
+        .routes(routes!(runs::submit))
+        .routes(routes!(runs::rerun));
     let waiting = OpenApiRouter::new()
         .routes(routes!(worker::exchange))
         .routes(routes!(waiting::wait))
-        .routes(routes!(waiting::cancel));
+        .routes(routes!(waiting::cancel))
+        .routes(routes!(runs::wait));
     // Bounded by its progress.
     let uploads = OpenApiRouter::new().routes(routes!(blobs::put)).routes(routes!(blobs::put_of_attempt));
 

@@ -27,7 +27,17 @@ async fn each_role_opens_its_routes_and_no_others() {
     let mut beat = report("w");
     beat.wait_ms = 0;
     let beat = serde_json::to_value(&beat).unwrap();
-    let calls: [(Method, &str, Option<Value>, &[&str]); 8] = [
+    let (_, run) = server.post("/workflows", crate::runs::plan(&[("a", &[])])).await;
+    let run = |rest: &str| format!("/runs/{}{rest}", run["id"].as_str().unwrap());
+    let [jobs, events, cancel, rerun] = ["/jobs", "/events", "/cancel", "/rerun"].map(run);
+    let calls: [(Method, &str, Option<Value>, &[&str]); 15] = [
+        (Method::POST, "/workflows", Some(crate::runs::plan(&[("a", &[])])), &["admin", "submit"]),
+        (Method::GET, "/runs", None, &["admin", "submit", "read"]),
+        (Method::GET, "/artifacts", None, &["admin", "submit", "read"]),
+        (Method::GET, &jobs, None, &["admin", "submit", "read"]),
+        (Method::GET, &events, None, &["admin", "submit", "read"]),
+        (Method::POST, &cancel, None, &["admin", "submit"]),
+        (Method::POST, &rerun, None, &["admin", "submit"]),
         (Method::GET, "/jobs", None, &["admin", "submit", "read"]),
         (Method::GET, "/admin/stats", None, &["admin", "submit", "read"]),
         (Method::GET, "/metrics", None, &["admin", "submit", "read"]),

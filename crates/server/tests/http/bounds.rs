@@ -26,6 +26,7 @@ async fn bodies_that_are_too_large_are_refused_announced_or_not() {
         (Method::POST, "/jobs", "1000"),
         (Method::POST, "/jobs/bulk", "4000"),
         (Method::POST, "/jobs/bulk/cancel", "4000"),
+        (Method::POST, "/workflows", "4000"),
         (Method::POST, "/jobs/claim", "1000"),
         (Method::POST, "/worker/exchange", "2000"),
         (Method::PUT, &format!("/jobs/{id}/complete"), "2000"),
@@ -49,6 +50,17 @@ async fn a_bulk_submission_has_a_bounded_number_of_jobs() {
     let (status, body) = server.post("/jobs/bulk", jobs(3)).await;
     assert_eq!((status.as_u16(), body.as_array().map(Vec::len)), (201, Some(3)));
     assert_eq!(server.post("/jobs/bulk", jobs(4)).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_plan_has_a_bounded_number_of_jobs() {
+    let server = Server::start().await;
+    let job = r#"{"name":"a","spec":{"steps":[]}}"#;
+    let jobs = vec![job; executr_spec::workflow::MAX_RUN_JOBS + 1].join(",");
+    let body = format!(r#"{{"plan":{{"name":"w","jobs":[{jobs}]}}}}"#);
+    let (status, body) = read(server.request(Method::POST, "/workflows").body(body)).await;
+    assert_eq!(status, 400);
+    assert!(body["error"].as_str().unwrap().contains("at most 100000 jobs"), "{body}");
 }
 
 #[tokio::test]

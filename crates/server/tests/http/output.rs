@@ -2,10 +2,11 @@
 
 use executr_api::Lease;
 use executr_api::output::{OutputChunk, RecordWriter, Stream};
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::events::Events;
 use crate::running::{PATIENCE, Server, finish, read, report, success};
 
 /// Records of one stream.
@@ -23,66 +24,30 @@ async fn append(server: &Server, lease: &Lease, chunk: &OutputChunk) -> (u16, Va
     (status.as_u16(), body)
 }
 
-/// Events as they arrive.
-struct Events {
-    response: Response,
-    text: String,
+/// The events of an attempt's output.
+async fn events(server: &Server, lease: &Lease, query: &str, last: Option<&str>) -> Events {
+    Events::of(server, &format!("/jobs/{}/output?{query}", lease.fence.job), last).await
 }
 
-impl Events {
-    async fn of(server: &Server, lease: &Lease, query: &str, last: Option<&str>) -> Self {
-        let mut request = server
-            .request(Method::GET, &format!("/jobs/{}/output?{query}", lease.fence.job))
-            .header("accept", "text/event-stream");
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, text: String::new() }
-    }
-
-    /// Name, id and data of the next event.
-    async fn next(&mut self) -> Option<(String, String, Value)> {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    let line = event.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-                    line.unwrap_or_default().to_owned()
-                };
-                let (name, id, data) = (field("event"), field("id"), field("data"));
-                self.text = rest.to_owned();
-                if !name.is_empty() {
-                    return Some((name, id, serde_json::from_str(&data).unwrap()));
-                }
-                continue;
-            }
-            let bytes = timeout(PATIENCE, self.response.chunk()).await.unwrap().unwrap()?;
-            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-    }
-
-    /// The output up to the end, and the ids on the way.
-    async fn rest(mut self) -> (Vec<u8>, Vec<String>, String) {
-        let (mut bytes, mut ids) = (Vec::new(), Vec::new());
-        while let Some((name, id, data)) = self.next().await {
-            match name.as_str() {
-                "output" => {
-                    let chunk: OutputChunk = serde_json::from_value(data).unwrap();
-                    for record in chunk.records.iter() {
-                        if let executr_api::output::Record::Data { bytes: more, .. } = record {
-                            bytes.extend_from_slice(&more);
-                        }
+/// The output up to the end, and the ids on the way.
+async fn rest(mut events: Events) -> (Vec<u8>, Vec<String>, String) {
+    let (mut bytes, mut ids) = (Vec::new(), Vec::new());
+    while let Some((name, id, data)) = events.next().await {
+        match name.as_str() {
+            "output" => {
+                let chunk: OutputChunk = serde_json::from_value(data).unwrap();
+                for record in chunk.records.iter() {
+                    if let executr_api::output::Record::Data { bytes: more, .. } = record {
+                        bytes.extend_from_slice(&more);
                     }
-                    ids.push(id);
                 }
-                "end" => return (bytes, ids, data["status"].as_str().unwrap().to_owned()),
-                _ => {}
+                ids.push(id);
             }
+            "end" => return (bytes, ids, data["status"].as_str().unwrap().to_owned()),
+            _ => {}
         }
-        panic!("the stream broke off");
     }
+    panic!("the stream broke off");
 }
 
 #[tokio::test]
@@ -92,7 +57,7 @@ async fn output_is_seen_while_the_job_runs_and_from_any_position() {
     let mut worker = report("w");
     let lease = server.take(&mut worker).await;
 
-    let mut live = Events::of(&server, &lease, "follow=true", None).await;
+    let mut live = events(&server, &lease, "follow=true", None).await;
     assert_eq!(append(&server, &lease, &chunk(0, Stream::Stdout, b"hello ")).await, (200, json!({"end": 6})));
     assert_eq!(live.next().await.unwrap(), ("attempt".into(), "1:0".into(), json!({"attempt": 1})));
     let (name, id, data) = live.next().await.unwrap();
@@ -108,8 +73,8 @@ async fn output_is_seen_while_the_job_runs_and_from_any_position() {
     let mut result = success(&lease);
     result.output_bytes = 8;
     finish(&server, &mut worker, result).await;
-    let (rest, _, status) = live.rest().await;
-    assert_eq!((rest.as_slice(), status.as_str()), (&[0xff, 0][..], "completed"));
+    let (last, _, status) = rest(live).await;
+    assert_eq!((last.as_slice(), status.as_str()), (&[0xff, 0][..], "completed"));
 
     for (query, last, expected) in [
         ("", None, &b"hello \xff\0"[..]),
@@ -118,7 +83,7 @@ async fn output_is_seen_while_the_job_runs_and_from_any_position() {
         ("", Some("1:7"), b"\0"),
         ("attempt=1&offset=8", None, b""),
     ] {
-        let (bytes, _, status) = Events::of(&server, &lease, query, last).await.rest().await;
+        let (bytes, _, status) = rest(events(&server, &lease, query, last).await).await;
         assert_eq!((bytes.as_slice(), status.as_str()), (expected, "completed"), "{query} {last:?}");
     }
     assert_eq!(append(&server, &lease, &chunk(8, Stream::Stdout, b"late")).await.0, 409);
@@ -157,7 +122,7 @@ async fn a_follower_sees_the_attempts_that_come_later() {
         let text = format!("attempt {number}");
         append(&server, &lease, &chunk(0, Stream::Stdout, text.as_bytes())).await;
         if follower.is_none() {
-            follower = Some(Events::of(&server, &lease, "follow=true", None).await);
+            follower = Some(events(&server, &lease, "follow=true", None).await);
         }
         let mut result = success(&lease);
         if number < 3 {
@@ -167,11 +132,11 @@ async fn a_follower_sees_the_attempts_that_come_later() {
         finish(&server, &mut worker, result).await;
         leases.push(lease);
     }
-    let (bytes, _, status) = follower.unwrap().rest().await;
+    let (bytes, _, status) = rest(follower.unwrap()).await;
     let all = "attempt 1attempt 2attempt 3";
     assert_eq!((String::from_utf8(bytes).unwrap().as_str(), status.as_str()), (all, "completed"));
     // One whose connection broke within the first attempt gets what it missed of all three.
-    let (bytes, ids, _) = Events::of(&server, &leases[0], "follow=true", Some("1:8")).await.rest().await;
+    let (bytes, ids, _) = rest(events(&server, &leases[0], "follow=true", Some("1:8")).await).await;
     assert_eq!(String::from_utf8(bytes).unwrap(), "1attempt 2attempt 3");
     assert_eq!(ids, ["1:9", "2:9", "3:9"]);
 }
@@ -184,7 +149,7 @@ async fn a_slow_reader_stalls_nobody_and_loses_nothing() {
     server.submit().await;
     let mut worker = report("w");
     let lease = server.take(&mut worker).await;
-    let slow = Events::of(&server, &lease, "follow=true", None).await;
+    let slow = events(&server, &lease, "follow=true", None).await;
     for number in 0..CHUNKS {
         let bytes = vec![number as u8; CHUNK];
         let chunk = chunk(number * CHUNK as u64, Stream::Stdout, &bytes);
@@ -193,7 +158,7 @@ async fn a_slow_reader_stalls_nobody_and_loses_nothing() {
     let mut result = success(&lease);
     result.output_bytes = CHUNKS * CHUNK as u64;
     finish(&server, &mut worker, result).await;
-    let (bytes, _, _) = slow.rest().await;
+    let (bytes, _, _) = rest(slow).await;
     assert_eq!(bytes.len() as u64, CHUNKS * CHUNK as u64);
     assert!(bytes.chunks(CHUNK).enumerate().all(|(number, part)| part.iter().all(|byte| *byte == number as u8)));
 }

@@ -52,7 +52,7 @@ async fn real_answers_are_as_the_document_says() {
     );
 }
 
-/// Makes a job with an attempt and output, and a blob, and names them to the tester: else it would meet nothing but 404.
+/// Makes a job with an attempt and output, a run, and a blob, and names them to the tester: else it would meet nothing but 404.
 async fn known(server: &Server) -> String {
     let job = server.submit().await;
     let mut worker = report("w");
@@ -64,9 +64,15 @@ async fn known(server: &Server) -> String {
     result.output_bytes = 5;
     finish(server, &mut worker, result).await;
     let digest = Digest::of(b"blob");
+    let (_, run) = server.post("/workflows", crate::runs::plan(&[("a", &[]), ("b", &[0])])).await;
+    let run = run["id"].as_str().unwrap();
     let put = server.request(Method::PUT, &format!("/blobs/{digest}")).body("blob").send().await.unwrap();
     assert_eq!(put.status(), 201);
-    format!("[parameters]\n\"path.id\" = \"{}\"\n\"path.digest\" = \"{digest}\"\n", job.id)
+    format!(
+        "[parameters]\n\"path.id\" = \"{}\"\n\"path.digest\" = \"{digest}\"\n\
+         [[operations]]\ninclude-path-regex = \"/runs/\"\nparameters = {{ \"path.id\" = \"{run}\" }}\n",
+        job.id
+    )
 }
 
 /// Checks that can't hold. What fits a schema may still be refused: bytes that don't hash to their name, the
