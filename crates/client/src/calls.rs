@@ -15,9 +15,9 @@ use crate::http::{HttpClient, Repeat, with_json};
 use crate::output;
 
 /// The longest wait asked of the server in one request.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long a bulk submission may take.
-const BULK_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(serde::Serialize)]
 struct BulkCancel {

@@ -1,9 +1,9 @@
-//! The API over HTTP: [`HttpClient`] is both the [`Client`](executr_api::Client) that people's programs use and the
-//! [`WorkerApi`](executr_api::WorkerApi) that workers use. This crate is the Rust SDK.
+//! The API over HTTP: [`HttpClient`] is the [`Client`](executr_api::Client) and [`RunClient`](executr_api::RunClient) that
+//! people's programs use, and the [`WorkerApi`](executr_api::WorkerApi) that workers use. This crate is the Rust SDK.
 //!
 //! It reads no environment and no files but the one that [`ClientOptions::ca_cert`] names. Every call is bounded in time.
 //! Calls that may safely be sent twice are repeated a few times when the server can't be reached; the others are only
-//! repeated when they certainly didn't reach it. Output that is followed goes on where it broke off.
+//! repeated when they certainly didn't reach it. Output and events that are followed go on where they broke off.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -25,11 +25,14 @@
 //! `examples/submit.rs` is a whole program.
 
 mod calls;
+mod event_stream;
 mod failure;
 mod http;
 mod options;
 mod output;
 mod retry;
+mod run_calls;
+mod run_events;
 mod server_url;
 mod sse;
 mod tls;

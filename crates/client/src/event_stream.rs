@@ -1,0 +1,123 @@
+//! Server-sent events over a connection that is made anew whenever it breaks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use executr_api::{ApiError, ErrorCode};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use reqwest::RequestBuilder;
+use reqwest::header::ACCEPT;
+use tokio::time::{Instant, timeout};
+
+use crate::http::{HttpClient, Repeat};
+use crate::retry::Waits;
+use crate::sse::{Event, Parser};
+
+/// The server says something at least every 15 s; after this long without a word the connection is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+/// A stream has no end of its own; the silence above bounds it.
+const WHOLE: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Events of one thing. Whoever reads them knows where it stands, and makes the request that goes on there.
+pub(crate) struct EventStream {
+    client: HttpClient,
+    connection: Option<Connection>,
+    /// Since when no word has come, once a connection was lost.
+    lost: Option<Instant>,
+    waits: Waits,
+}
+
+struct Connection {
+    bytes: BoxStream<'static, reqwest::Result<Bytes>>,
+    parser: Parser,
+}
+
+fn waits() -> Waits {
+    Waits::new(Duration::from_millis(100), Duration::from_secs(3))
+}
+
+impl EventStream {
+    /// Asks with this request. What is wrong with it is known when this returns.
+    pub(crate) async fn open(client: HttpClient, request: RequestBuilder) -> Result<Self, ApiError> {
+        let mut stream = Self { client, connection: None, lost: None, waits: waits() };
+        stream.connect(request).await?;
+        Ok(stream)
+    }
+
+    /// By what it asks.
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    async fn connect(&mut self, request: RequestBuilder) -> Result<(), ApiError> {
+        let request = request.header(ACCEPT, "text/event-stream").timeout(WHOLE);
+        let answer = timeout(SILENCE, self.client.send(request, Repeat::Harmless)).await;
+        let response =
+            answer.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Timeout, "the server doesn't answer")))?;
+        self.connection = Some(Connection { bytes: response.bytes_stream().boxed(), parser: Parser::default() });
+        Ok(())
+    }
+
+    /// The next event, over a new connection made with `request` where the last one broke.
+    ///
+    /// # Errors
+    /// When the server was away for too long, or refuses.
+    pub(crate) async fn next(&mut self, request: impl Fn(&HttpClient) -> RequestBuilder) -> Result<Event, ApiError> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                self.reconnect(&request).await?;
+                continue;
+            };
+            if let Some(event) = connection.parser.next() {
+                return Ok(event);
+            }
+            match timeout(SILENCE, connection.bytes.next()).await {
+                Ok(Some(Ok(bytes))) => {
+                    if connection.parser.push(&bytes).is_err() {
+                        return Err(ApiError::new(ErrorCode::Internal, "the server sent an endless event"));
+                    }
+                }
+                Ok(Some(Err(_)) | None) | Err(_) => self.lose(),
+            }
+        }
+    }
+
+    /// An event was understood: only that proves that there is a server that works.
+    pub(crate) fn understood(&mut self) {
+        self.lost = None;
+        self.waits = waits();
+    }
+
+    /// An event was an error, or none that can be. Over when the error is, else the server is asked again.
+    pub(crate) fn failed(&mut self, error: ApiError) -> Result<(), ApiError> {
+        if error.code.is_transient() && error.code != ErrorCode::Internal {
+            self.lose();
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn lose(&mut self) {
+        tracing::debug!("the connection that events came by is lost");
+        self.connection = None;
+        self.lost.get_or_insert_with(Instant::now);
+    }
+
+    async fn reconnect(&mut self, request: &impl Fn(&HttpClient) -> RequestBuilder) -> Result<(), ApiError> {
+        loop {
+            tokio::time::sleep(self.waits.next()).await;
+            let request = request(&self.client);
+            // Boxed: the future of `connect` is large and this is the rare way.
+            match self.connect(request).boxed().await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    let since = self.lost.map_or(Duration::ZERO, |lost| lost.elapsed());
+                    if !error.code.is_transient() || since > self.client.inner.options.reconnect_for {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
