@@ -7,6 +7,7 @@
 //! - [`binary_cache`]: programs fetched by URL;
 //! - `masking`: secret values, kept out of all that leaves the worker;
 //! - `providers`: variables that are not written in the file;
+//! - `trees`: repositories and artifacts on this worker;
 //! - [`host`]: what the engine is told of the machine; it looks up nothing by itself;
 //! - [`stop`]: how an attempt is told to end.
 //!
@@ -22,6 +23,7 @@ pub mod output;
 mod providers;
 mod retry_delay;
 mod stop;
+mod trees;
 mod verdict;
 
 pub use attempt::{Engine, FinishedAttempt};
@@ -29,3 +31,4 @@ pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
 pub use providers::Providers;
 pub use retry_delay::RetryDelay;
 pub use stop::{Stop, StopReason, Stopper};
+pub use trees::{TreeOptions, Trees};

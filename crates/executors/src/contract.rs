@@ -64,9 +64,16 @@ pub trait Sandbox: Send {
     /// When it can't be made.
     async fn make_directory(&mut self) -> Result<(), ExecutorError>;
 
+    /// Where an artifact's tree is put to get into the job, and found when it comes out of it: at `path`, from the job
+    /// directory.
+    fn artifact_place(&self, name: &str, path: &Path) -> ArtifactPlace;
+
     /// Where steps find a file to hand something over in. Outside the job directory: a step that packs or lists that
     /// doesn't find it there. Nothing is made yet.
     fn handover_path(&mut self, handover: Handover) -> PathBuf;
+
+    /// Where a file may be kept that goes with the attempt, for whoever runs it; outside the job directory.
+    fn note_path(&mut self) -> PathBuf;
 
     /// Takes what the last step handed over, at most `limit` bytes of it and one more; `None` when that was nothing.
     ///
@@ -137,6 +144,15 @@ pub struct StepPlan {
     pub workdir: Option<PathBuf>,
     /// Whether it is the attempt's last, so that its end can take the job directory with it.
     pub last: bool,
+}
+
+/// Where the tree of an artifact is, for whoever fills or takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArtifactPlace {
+    /// In the job directory itself, where steps have it.
+    Direct(PathBuf),
+    /// In a directory beside, which holds the artifact alone.
+    Staged(PathBuf),
 }
 
 /// What steps hand over in files.

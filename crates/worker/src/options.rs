@@ -7,7 +7,7 @@ use std::time::Duration;
 use executr_api::QueueWeight;
 use executr_engine::binary_cache::BinaryCacheOptions;
 use executr_engine::output::OutputOptions;
-use executr_engine::{HostContext, Policy};
+use executr_engine::{HostContext, Policy, TreeOptions};
 use executr_executors::local::KeeperOptions;
 use executr_spec::QueueName;
 
@@ -37,6 +37,8 @@ pub struct WorkerOptions {
     pub spool_dir: PathBuf,
     /// Where binaries are kept.
     pub cache: BinaryCacheOptions,
+    /// Where repositories and artifacts are kept.
+    pub trees: TreeOptions,
     /// Bounds on output.
     pub output: OutputOptions,
     /// How long processes may take to end by themselves after SIGTERM.
@@ -71,6 +73,7 @@ impl WorkerOptions {
             work_dir: directory.join("jobs"),
             spool_dir: directory.join("spool"),
             cache: BinaryCacheOptions::new(directory.join("cache")),
+            trees: TreeOptions { directory: directory.join("trees"), max_bytes: Some(10 << 30) },
             output: OutputOptions::new(directory.join("spool")),
             kill_grace: Duration::from_secs(5),
             aftermath: Duration::from_secs(300),

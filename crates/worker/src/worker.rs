@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Engine, Inherit, Providers};
+use executr_engine::{Engine, Inherit, Providers, Trees};
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
 use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
+use executr_tree::BlobDirError;
 use thiserror::Error;
 
 use crate::dispatcher::Dispatcher;
@@ -48,6 +49,9 @@ pub enum WorkerError {
     /// Binaries can't be kept here.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// Repositories and artifacts can't be kept here.
+    #[error(transparent)]
+    Trees(#[from] BlobDirError),
     /// Results can't be kept here.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -103,6 +107,7 @@ impl Worker {
             kill_grace: options.kill_grace,
             aftermath: options.aftermath,
             providers: Providers::default(),
+            trees: Trees::open(options.trees.clone())?,
         };
         let dispatcher = Dispatcher::new(options, hello, Arc::new(engine), outbox);
         let summary = dispatcher.run(shutdown.also_what_was_told()).await;

@@ -3,12 +3,15 @@
 //! - [`steps`]: which steps run, and what they come to together;
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
+//! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
 //! - [`marks`]: what is told of steps within the output.
 
+mod artifacts;
 mod capture;
 mod execution;
+mod files;
 mod handover;
 mod marks;
 mod scope;
@@ -24,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
+use executr_expressions::Status;
 use executr_spec::JobSpec;
 use tokio::time::Instant;
 
@@ -33,8 +37,10 @@ use crate::masking::OutputMasking;
 use crate::output::{OutputFeed, OutputOptions, Tail};
 use crate::providers::Providers;
 use crate::stop::{Stop, StopReason};
+use crate::trees::Trees;
 use crate::verdict::{self, Ending, StepVerdict};
 use execution::{Deadline, passed};
+use files::FileBlobs;
 use scope::StepRecord;
 use steps::Progress;
 use variables::Variables;
@@ -60,6 +66,8 @@ pub struct Engine {
     pub aftermath: Duration,
     /// Where variables come from that are not written in the file.
     pub providers: Providers,
+    /// Repositories and artifacts.
+    pub trees: Trees,
 }
 
 /// An attempt that ended. Nothing of it runs any more.
@@ -102,6 +110,7 @@ impl Engine {
             variables: None,
             records: Vec::new(),
             has_source: false,
+            file_blobs: FileBlobs::new(),
             cancelled: false,
             aftermath: None,
         };
@@ -141,6 +150,7 @@ struct Attempt<'a> {
     records: Vec<StepRecord>,
     /// The job directory started as a copy of the repository.
     has_source: bool,
+    file_blobs: FileBlobs,
     /// The job was asked to stop, and what ran then was ended.
     cancelled: bool,
     /// Since the job was cancelled or its time was over: until when what still runs may run.
@@ -175,7 +185,16 @@ impl Attempt<'_> {
     async fn run_in(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
         let wanted = Wanted::of(self.spec);
         match self.prepare(sandbox).await {
-            Ok(true) => self.run_steps(sandbox, &wanted).await,
+            Ok(true) => {
+                let mut progress = self.run_steps(sandbox, &wanted).await;
+                if progress.outcome() == Outcome::Succeeded {
+                    match self.save_outputs(sandbox).await {
+                        Ok(artifacts) => progress.artifacts = artifacts,
+                        Err(verdict) => progress.verdict = Some((None, verdict)),
+                    }
+                }
+                progress
+            }
             Ok(false) => Progress::skipped(),
             Err(verdict) => Progress::of(None, verdict),
         }
@@ -184,18 +203,28 @@ impl Attempt<'_> {
     /// Does what comes before the first step; whether the job runs at all.
     async fn prepare(&mut self, sandbox: &mut dyn Sandbox) -> Result<bool, StepVerdict> {
         let Some(workflow) = self.spec.workflow.as_deref() else { return Ok(true) };
+        self.place_source(sandbox).await?;
         let root = self.has_source.then(|| sandbox.directory().to_owned());
         self.job_variables(root.as_deref()).await?;
-        let Some(script) = &workflow.condition else { return Ok(true) };
-        let known = self.known_variables();
-        let plan = StepPlan {
-            program: Program::Script(Bytes::copy_from_slice(script.as_bytes())),
-            env: self.environment(sandbox, None, Some(&known)),
-            workdir: None,
-            last: false,
-        };
-        let (answer, _usage) = self.ask_shell(sandbox, plan, self.job_deadline()).await;
-        answer
+        if let Some(script) = &workflow.condition {
+            let known = self.known_variables();
+            if self.has_files() {
+                let context = scope::context(self.spec, self.run, &known, &self.records, Status::GOOD);
+                self.place_files(sandbox, &context).await?;
+            }
+            let plan = StepPlan {
+                program: Program::Script(Bytes::copy_from_slice(script.as_bytes())),
+                env: self.environment(sandbox, None, Some(&known)),
+                workdir: None,
+                last: false,
+            };
+            let (answer, _usage) = self.ask_shell(sandbox, plan, self.job_deadline()).await;
+            if !answer? {
+                return Ok(false);
+            }
+        }
+        self.restore_inputs(sandbox).await?;
+        Ok(true)
     }
 
     /// Waits for something that is no process of the job, and goes on sending output meanwhile.
@@ -248,7 +277,7 @@ impl Attempt<'_> {
             output_bytes: 0,
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             outputs,
-            artifacts: Vec::new(),
+            artifacts: progress.artifacts,
         };
         let ended_first = |reason: &StopReason| *reason == StopReason::NotRenewed && outcome != Outcome::Cancelled;
         let stopped = self.stop.order().map(|order| order.reason).filter(|reason| !ended_first(reason));

@@ -30,6 +30,19 @@ pub(super) struct StepRecord {
 }
 
 impl StepRecord {
+    /// A step that wasn't run.
+    pub(super) fn skipped(name: String) -> Self {
+        Self {
+            name,
+            outcome: StepOutcome::Skipped,
+            exit_code: None,
+            outputs: BTreeMap::new(),
+            stdout: None,
+            stderr: None,
+            changed_files: None,
+        }
+    }
+
     fn value(&self) -> Value {
         let outcome = match self.outcome {
             StepOutcome::Succeeded => "success",

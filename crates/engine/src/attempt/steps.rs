@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use executr_api::{Outcome, StepOutcome, StepResult, Usage};
+use executr_api::{Artifact, Outcome, StepOutcome, StepResult, Usage};
 use executr_executors::contract::{Handover, Program, Sandbox, StepPlan};
 use executr_expressions::{Status, Verdict};
 use executr_spec::{Condition, Step};
+use executr_tree::Manifest;
 use tokio::time::Instant;
 
 use super::capture::Capture;
@@ -17,6 +18,7 @@ use super::tries::{Planned, Tried};
 use super::wanted::Wanted;
 use super::{Attempt, lost, scope};
 use crate::environment::{self, OfRun, Surroundings};
+use crate::trees;
 use crate::verdict::{self, Ending, StepVerdict, TimeLimit};
 
 /// The most bytes a job may hand on to those that need it, names and values together.
@@ -31,6 +33,8 @@ pub(super) struct Progress {
     pub(super) usage: Option<Usage>,
     /// What steps handed on.
     pub(super) outputs: BTreeMap<String, String>,
+    /// What was saved of it.
+    pub(super) artifacts: Vec<Artifact>,
     /// The job's own condition said no.
     skipped: bool,
     /// A step failed, and may not have.
@@ -78,7 +82,7 @@ enum Ran {
 impl Ran {
     /// It couldn't be tried.
     fn refused(verdict: StepVerdict) -> Self {
-        Self::Tried(Tried { verdict, usage: None, capture: Capture::default(), outputs: BTreeMap::new() })
+        Self::Tried(Tried::refused(verdict))
     }
 }
 
@@ -105,18 +109,19 @@ impl Attempt<'_> {
                         exit_code: None,
                         duration_ms: 0,
                     });
-                    self.record(index, step, StepOutcome::Skipped, None, Capture::default(), BTreeMap::new());
+                    self.records.push(StepRecord::skipped(name_of(step, index)));
                     continue;
                 }
                 Ran::Tried(tried) => tried,
             };
-            let Tried { mut verdict, usage, capture, outputs } = tried;
-            progress.count(usage);
-            if let Err(problem) = hand_on(&mut progress.outputs, &outputs)
-                && verdict.is_success()
+            let mut tried = tried;
+            progress.count(tried.usage);
+            if let Err(problem) = hand_on(&mut progress.outputs, &tried.outputs)
+                && tried.verdict.is_success()
             {
-                verdict = StepVerdict::failed(problem, false);
+                tried.verdict = StepVerdict::failed(problem, false);
             }
+            let verdict = tried.verdict.clone();
             if count > 1 {
                 progress.results.push(StepResult {
                     name: name_of(step, index),
@@ -124,7 +129,7 @@ impl Attempt<'_> {
                     exit_code: verdict.exit_code,
                     duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 });
-                self.record(index, step, verdict.outcome, verdict.exit_code, capture, outputs);
+                self.record(index, step, tried);
             }
             self.judge(&mut progress, index, step, verdict);
         }
@@ -193,6 +198,12 @@ impl Attempt<'_> {
                 Err(verdict) => return Ran::refused(verdict),
             }
         };
+        if let (true, Some(declared)) = (self.has_files(), &declared) {
+            let context = scope::context(self.spec, self.run, declared, &self.records, Status::GOOD);
+            if let Err(verdict) = self.place_files(sandbox, &context).await {
+                return Ran::refused(verdict);
+            }
+        }
         let env = self.environment(sandbox, Some((index, step)), declared.as_ref());
         if let Condition::Shell(script) = &step.condition {
             let plan = StepPlan {
@@ -216,9 +227,22 @@ impl Attempt<'_> {
             workdir,
             declared: declared.unwrap_or_default(),
             capture: wanted.capture(index),
-            last: index + 1 == self.spec.steps.len() && !wanted.looks_after(index) && !self.saves_outputs(),
+            last: index + 1 == self.spec.steps.len() && !self.saves_outputs(),
         };
-        Ran::Tried(self.tries(sandbox, planned).await)
+        if !wanted.looks_after(index) {
+            return Ran::Tried(self.tries(sandbox, planned).await);
+        }
+        let before = match self.look(sandbox).await {
+            Ok(before) => before,
+            Err(verdict) => return Ran::refused(verdict),
+        };
+        let mut tried = self.tries(sandbox, planned).await;
+        match self.look(sandbox).await {
+            Ok(after) => tried.changed_files = Some(changed(&before, &after)),
+            Err(verdict) if tried.verdict.is_success() => tried.verdict = verdict,
+            Err(_) => {}
+        }
+        Ran::Tried(tried)
     }
 
     /// Whether a step runs, as far as that needs no process.
@@ -302,18 +326,27 @@ impl Attempt<'_> {
     }
 
     /// Lets later expressions see a step that is over.
-    fn record(
-        &mut self,
-        index: usize,
-        step: &Step,
-        outcome: StepOutcome,
-        exit_code: Option<i32>,
-        capture: Capture,
-        outputs: BTreeMap<String, String>,
-    ) {
-        let (stdout, stderr) = capture.texts();
-        let name = name_of(step, index);
-        self.records.push(StepRecord { name, outcome, exit_code, outputs, stdout, stderr, changed_files: None });
+    fn record(&mut self, index: usize, step: &Step, tried: Tried) {
+        let (stdout, stderr) = tried.capture.texts();
+        self.records.push(StepRecord {
+            outcome: tried.verdict.outcome,
+            exit_code: tried.verdict.exit_code,
+            outputs: tried.outputs,
+            stdout,
+            stderr,
+            changed_files: tried.changed_files,
+            ..StepRecord::skipped(name_of(step, index))
+        });
+    }
+
+    /// What the job directory looks like now.
+    async fn look(&mut self, sandbox: &mut dyn Sandbox) -> Result<Manifest, StepVerdict> {
+        sandbox.make_directory().await.map_err(|error| lost(&error))?;
+        let (directory, seen) = (sandbox.directory().to_owned(), sandbox.note_path());
+        let deadline = self.job_deadline();
+        let looked = self.wait_for(trees::look(&directory, &seen), deadline).await;
+        let looked = looked.map_err(StepVerdict::ended_early)?;
+        looked.map_err(|problem| StepVerdict::failed(format!("cannot see what it changes: {problem}"), true))
     }
 
     /// Whether the job directory is needed when the steps are over.
@@ -336,4 +369,16 @@ fn hand_on(all: &mut BTreeMap<String, String>, outputs: &BTreeMap<String, String
         ));
     }
     Ok(())
+}
+
+/// The paths of what came, went or became something else, in order.
+fn changed(before: &Manifest, after: &Manifest) -> Vec<String> {
+    let changes = executr_tree::diff(before, after);
+    let mut paths: Vec<String> = [changes.added, changes.modified, changes.deleted]
+        .concat()
+        .into_iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    paths.sort();
+    paths
 }

@@ -37,6 +37,15 @@ pub(super) struct Tried {
     pub(super) usage: Option<Usage>,
     pub(super) capture: Capture,
     pub(super) outputs: BTreeMap<String, String>,
+    /// Where somebody asks.
+    pub(super) changed_files: Option<Vec<String>>,
+}
+
+impl Tried {
+    /// A step that couldn't be tried.
+    pub(super) fn refused(verdict: StepVerdict) -> Self {
+        Self { verdict, usage: None, capture: Capture::default(), outputs: BTreeMap::new(), changed_files: None }
+    }
 }
 
 impl Attempt<'_> {
@@ -67,10 +76,12 @@ impl Attempt<'_> {
             };
             let delay = (attempt < most && self.may_repeat(&verdict)).then(|| retry.waits().delay(attempt));
             self.mark_end(marks.as_ref(), attempt, &verdict, started.elapsed(), delay);
-            let Some(delay) = delay else { return Tried { verdict, usage: total, capture: planned.capture, outputs } };
+            let Some(delay) = delay else {
+                return Tried { usage: total, capture: planned.capture, outputs, ..Tried::refused(verdict) };
+            };
             if let Err(verdict) = self.wait(delay).await {
                 self.mark_end(marks.as_ref(), attempt + 1, &verdict, Duration::ZERO, None);
-                return Tried { verdict, usage: total, capture: planned.capture, outputs };
+                return Tried { usage: total, capture: planned.capture, outputs, ..Tried::refused(verdict) };
             }
             attempt += 1;
         }

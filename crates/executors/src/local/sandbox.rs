@@ -16,8 +16,8 @@ use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
 use super::work_directory::{JobPlace, SCRIPT};
 use super::workspace::{Pool, Resting, remove};
 use crate::contract::{
-    Event, Execution, ExecutorError, Handover, JobPlan, KeeperError, Limits, Place, Program, Sandbox, StartPhase,
-    StepPlan,
+    ArtifactPlace, Event, Execution, ExecutorError, Handover, JobPlan, KeeperError, Limits, Place, Program, Sandbox,
+    StartPhase, StepPlan,
 };
 
 /// How much of the job directory there is.
@@ -47,6 +47,8 @@ pub(super) struct LocalSandbox {
     script: Option<PathBuf>,
     /// What steps were told where to hand over, and may have left there.
     handovers: Vec<Handover>,
+    /// There may be a note.
+    note: bool,
 }
 
 impl LocalSandbox {
@@ -66,6 +68,7 @@ impl LocalSandbox {
             steps: 0,
             script: None,
             handovers: Vec::new(),
+            note: false,
         }
     }
 
@@ -94,6 +97,9 @@ impl LocalSandbox {
         for handover in std::mem::take(&mut self.handovers) {
             let _ = fs::remove_file(self.beside(name(handover)));
         }
+        if std::mem::take(&mut self.note) {
+            let _ = fs::remove_file(self.beside("note"));
+        }
     }
 
     fn give_back(&mut self) {
@@ -119,11 +125,20 @@ impl Sandbox for LocalSandbox {
         Ok(())
     }
 
+    fn artifact_place(&self, _name: &str, path: &Path) -> ArtifactPlace {
+        ArtifactPlace::Direct(self.start.join(path))
+    }
+
     fn handover_path(&mut self, handover: Handover) -> PathBuf {
         if !self.handovers.contains(&handover) {
             self.handovers.push(handover);
         }
         self.beside(name(handover))
+    }
+
+    fn note_path(&mut self) -> PathBuf {
+        self.note = true;
+        self.beside("note")
     }
 
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {

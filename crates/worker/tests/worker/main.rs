@@ -8,4 +8,5 @@ mod leaving;
 mod rig;
 mod steps;
 mod streaming;
+mod trees;
 mod workflow;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use executr_api::output::{OutputChunk, Record, Records};
 use executr_api::{
     ApiError, AttemptResult, ByteStream, ErrorCode, Fence, Lease, Orders, Report, ResultVerdict, RunContext, Verdict,
@@ -14,6 +15,7 @@ use executr_spec::{Digest, JobId, JobSpec, LeaseId, SpecJson, Step, StepCommand}
 use executr_worker::{
     Cgroups, KeeperOptions, Shutdown, ShutdownHandle, Worker, WorkerError, WorkerOptions, WorkerSummary,
 };
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -42,6 +44,7 @@ pub(crate) struct State {
     pub(crate) open: usize,
     pub(crate) most_open: usize,
     pub(crate) lease_ms: u64,
+    pub(crate) blobs: HashMap<Digest, Bytes>,
 }
 
 #[derive(Default)]
@@ -220,16 +223,30 @@ impl WorkerApi for FakeCoordinator {
         })
     }
 
-    async fn blob(&self, digest: Digest, _offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
-        Err(ApiError::new(ErrorCode::NotFound, format!("no blob {digest}")))
+    async fn blob(&self, digest: Digest, offset: u64, _token: &str) -> Result<ByteStream, ApiError> {
+        let blob = self.change(|state| state.blobs.get(&digest).cloned());
+        let bytes = blob.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no blob {digest}")))?;
+        let rest = bytes.slice(usize::try_from(offset).unwrap()..);
+        Ok(futures_util::stream::iter([Ok(rest)]).boxed())
     }
 
-    async fn missing_blobs(&self, _fence: &Fence, _token: &str, asked: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
-        Ok(asked)
+    async fn missing_blobs(&self, _: &Fence, _: &str, digests: Vec<Digest>) -> Result<Vec<Digest>, ApiError> {
+        self.change(|state| {
+            if state.away {
+                return Err(away());
+            }
+            Ok(digests.into_iter().filter(|digest| !state.blobs.contains_key(digest)).collect())
+        })
     }
 
-    async fn put_blob(&self, _fence: &Fence, _token: &str, digest: Digest, _bytes: ByteStream) -> Result<(), ApiError> {
-        Err(ApiError::new(ErrorCode::Unavailable, format!("the test's server keeps no blob {digest}")))
+    async fn put_blob(&self, _: &Fence, _: &str, digest: Digest, mut bytes: ByteStream) -> Result<(), ApiError> {
+        let mut whole = Vec::new();
+        while let Some(piece) = bytes.next().await {
+            whole.extend_from_slice(&piece?);
+        }
+        assert_eq!(Digest::of(&whole), digest);
+        self.change(|state| state.blobs.insert(digest, whole.into()));
+        Ok(())
     }
 }
 

@@ -1,0 +1,109 @@
+//! `files:` of a job: put into its directory afresh for every step, so that none finds what another made of them.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use executr_executors::contract::Sandbox;
+use executr_expressions::{Context, interpolate};
+use executr_spec::Digest;
+use executr_spec::workflow::{FileContent, SandboxFile};
+use futures_util::StreamExt;
+
+use super::artifacts::within;
+use super::{Attempt, lost};
+use crate::verdict::StepVerdict;
+
+/// The most bytes of one file that is a blob of the server.
+const MOST: usize = 64 << 20;
+
+/// Blobs of the server that are files of the job, once they were read.
+pub(super) type FileBlobs = HashMap<Digest, Bytes>;
+
+impl Attempt<'_> {
+    /// Whether the job has files.
+    pub(super) fn has_files(&self) -> bool {
+        self.spec.workflow.as_ref().is_some_and(|workflow| !workflow.files.is_empty())
+    }
+
+    /// Puts the job's files into its directory.
+    ///
+    /// # Errors
+    /// When one can't be had or written: the step fails.
+    pub(super) async fn place_files(
+        &mut self,
+        sandbox: &mut dyn Sandbox,
+        context: &Context,
+    ) -> Result<(), StepVerdict> {
+        let Some(workflow) = self.spec.workflow.as_deref().filter(|workflow| !workflow.files.is_empty()) else {
+            return Ok(());
+        };
+        sandbox.make_directory().await.map_err(|error| lost(&error))?;
+        for (path, file) in &workflow.files {
+            let wrong = |problem: String| StepVerdict::failed(format!("files.{path}: {problem}"), false);
+            let below = within(path).filter(|below| !below.as_os_str().is_empty());
+            let below = below.ok_or_else(|| wrong("leads out of the job directory".to_owned()))?;
+            let content = self.content(file, context).await?.map_err(wrong)?;
+            write(sandbox.directory(), &below, &content, file.mode.0).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn content(&mut self, file: &SandboxFile, context: &Context) -> Result<Result<Bytes, String>, StepVerdict> {
+        Ok(match &file.content {
+            FileContent::Text(text) => match interpolate(text, context) {
+                Ok(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+                Err(error) => Err(error.to_string()),
+            },
+            FileContent::Base64(text) => {
+                let text: String = text.split_ascii_whitespace().collect();
+                STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("is no base64: {error}"))
+            }
+            FileContent::Blob(digest) => match self.file_blobs.get(digest) {
+                Some(bytes) => Ok(bytes.clone()),
+                None => {
+                    let (remote, deadline) = (self.remote(), self.job_deadline());
+                    let read = async {
+                        let mut stream = remote.read(*digest, 0).await.map_err(|error| error.to_string())?;
+                        let mut bytes = Vec::new();
+                        while let Some(piece) = stream.next().await {
+                            bytes.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+                            if bytes.len() > MOST {
+                                return Err(format!("has more than {MOST} bytes; make it an artifact"));
+                            }
+                        }
+                        let found = Digest::of(&bytes);
+                        if found == *digest { Ok(Bytes::from(bytes)) } else { Err(format!("arrived as {found}")) }
+                    };
+                    let bytes = self.wait_for(read, deadline).await.map_err(StepVerdict::ended_early)?;
+                    if let Ok(bytes) = &bytes {
+                        self.file_blobs.insert(*digest, bytes.clone());
+                    }
+                    bytes
+                }
+            },
+        })
+    }
+}
+
+/// Writes a file anew; what an earlier step put in its place is removed, and no link on the way leads out.
+fn write(root: &Path, below: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let path = root.join(below);
+    if let Some(parent) = below.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        super::artifacts::make_below(root, &root.join(parent))?;
+    }
+    match fs::symlink_metadata(&path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(&path)?,
+        Ok(_) => fs::remove_file(&path)?,
+        Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(content)?;
+    // Exactly: no mask is applied.
+    file.set_permissions(Permissions::from_mode(mode))
+}
