@@ -9,6 +9,7 @@ mod executor;
 mod job;
 mod jobs;
 mod logging;
+mod look;
 mod server;
 mod values;
 
@@ -22,6 +23,7 @@ pub(crate) use executor::{ExecutorArgs, ExecutorChoices, UpArgs};
 pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
+pub(crate) use look::{CheckArgs, GraphArgs, GraphFormat, SchemaArgs};
 pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
 pub(crate) use values::OutputForm;
 
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     Cancel(CancelArgs),
     Wait(WaitArgs),
+    Check(CheckArgs),
+    Graph(GraphArgs),
+    Schema(SchemaArgs),
     Stats(StatsArgs),
     Executors(ExecutorsArgs),
     Token(TokenArgs),

@@ -9,6 +9,7 @@ mod executors;
 mod follow;
 mod list;
 mod logs;
+mod look;
 mod migrate;
 mod run;
 mod server;
@@ -43,6 +44,9 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Logs(arguments) => here(logs::logs(arguments)),
         Command::Cancel(arguments) => here(cancel::cancel(arguments)),
         Command::Wait(arguments) => here(wait::wait(arguments)),
+        Command::Check(arguments) => look::check(&arguments),
+        Command::Graph(arguments) => look::graph(&arguments),
+        Command::Schema(_) => look::schema(),
         Command::Stats(arguments) => here(stats::stats(arguments)),
         Command::Executors(arguments) => here(executors::executors(arguments)),
         Command::Token(arguments) => here(token::token(arguments.command)),

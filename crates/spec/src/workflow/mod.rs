@@ -5,7 +5,7 @@
 //! - [`grammar`]: whether they have the shape of a workflow; the same as JSON Schema;
 //! - [`read`]: to a [`Workflow`], inheritance applied;
 //! - [`check`]: what can be found wrong before anything runs; [`matrix`]: cells;
-//! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on.
+//! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on; [`picture`]: how people look at one.
 //!
 //! All problems of a file are told together, each with its place: [`problem`]. Nothing here reads files or starts
 //! anything.
@@ -16,6 +16,7 @@ mod document;
 mod file;
 mod grammar;
 mod matrix;
+pub mod picture;
 mod plan;
 mod problem;
 mod provider;
@@ -26,6 +27,7 @@ pub use document::MAX_FILE_BYTES;
 pub use file::{RepositoryCopy, Workflow};
 pub use grammar::schema;
 pub use matrix::MAX_CELLS;
+pub use picture::dry_run;
 pub use plan::{
     ArtifactInput, ArtifactOutput, ExecutorChoice, FileContent, FileMode, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob,
     RunPlan, SandboxFile, WorkflowJob,
@@ -58,5 +60,10 @@ impl Workflow {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The names of its jobs, as in the file, each with how many jobs of a run it means.
+    pub fn jobs(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.jobs.iter().map(|job| (job.name.as_str(), job.cells.len()))
     }
 }

@@ -4,7 +4,9 @@
 
 mod checks;
 mod mistakes;
+mod pictures;
 mod plans;
+mod schema;
 
 use executr_spec::workflow::{PlanOptions, RunPlan, Workflow};
 

@@ -100,6 +100,7 @@ defaults:
   job_retry: 1
   timeout: 10m
   queue: ci
+  inherit: [LANG]
   labels: {os: linux, n: 1}
   resources: {memory: 1Gi}
   priority: foreground
@@ -118,7 +119,7 @@ jobs:
     assert_eq!((a.timeout.unwrap().to_string(), b.timeout.unwrap().to_string()), ("10m".into(), "1h".into()));
     assert_eq!((a.queue.as_str(), b.queue.as_str()), ("ci", "other"));
     assert_eq!((a.labels["os"].as_str(), b.labels["os"].as_str(), b.labels["n"].as_str()), ("linux", "mac", "1"));
-    assert_eq!((a.max_retries, b.max_retries), (1, 0));
+    assert_eq!((a.max_retries, b.max_retries, a.inherit.as_slice()), (1, 0, &["LANG".to_owned()][..]));
     // The workflow's own word is above its defaults.
     assert_eq!(a.steps[0].retry.unwrap().max_attempts, 2);
     assert_eq!((a.requirements().executor, b.requirements().executor), (ExecutorKind::Hooks, ExecutorKind::Local));
@@ -239,7 +240,7 @@ fn what_is_asked_for_besides_the_file_is_above_it() {
 }
 
 /// Every key once.
-const EVERYTHING: &str = r#"
+pub(crate) const EVERYTHING: &str = r#"
 name: everything
 env: {A: 1, B: true, C: "${{ run.id }}"}
 env_from:

@@ -65,6 +65,7 @@ const DEFAULTS: Object = object(
         key("retry", RETRY, "How often each step is tried."),
         key("job_retry", JOB_RETRY, "How often a failed job is repeated."),
         key("timeout", SPAN, "How long each job may take."),
+        key("inherit", TEXTS, "Names of the worker's own variables that each job gets; `*` is all."),
         key("queue", Text, "In which queue jobs wait."),
         key("labels", LABELS, "Labels a worker must bear, besides the job's own."),
         key("resources", Shape::Object(&RESOURCES), "Bounds within which each job is kept."),
@@ -257,7 +258,7 @@ const PROVIDER: Object = Object {
 };
 
 const ENV_FILE: Object = object(
-    "`file`",
+    "a file of variables",
     &[
         required("path", Text, "Its path, from the repository's root."),
         key("required", Switch, "Whether it has to be there; false by default."),

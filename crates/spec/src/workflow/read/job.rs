@@ -97,7 +97,7 @@ fn template(
     for variables in [default("env"), field.get("env")].into_iter().flatten() {
         spec.env.extend(reader.variables(&variables, Place::Job, texts));
     }
-    spec.inherit = field.get("inherit").map(|field| reader.names(&field)).unwrap_or_default();
+    spec.inherit = own_or_default("inherit").map(|field| reader.names(&field)).unwrap_or_default();
     spec.timeout = own_or_default("timeout").and_then(|field| reader.span(&field));
     spec.priority = own_or_default("priority").and_then(|field| reader.value(&field)).unwrap_or_default();
     if let Some(field) = own_or_default("job_retry") {
