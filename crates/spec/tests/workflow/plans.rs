@@ -202,7 +202,7 @@ fn the_source_goes_to_those_who_want_a_copy() {
     options.source = Some(Digest::of(b"tree"));
     assert_eq!(workflow.plan(&options).unwrap().source, options.source);
 
-    let file = "jobs: {a: {steps: [x], copy_repo: false}, b: {steps: [x]}}";
+    let file = "defaults: {copy_repo: false}\njobs: {a: {steps: [x]}, b: {steps: [x], copy_repo: true}}";
     let plan = plan_with(file, &PlanOptions { source: options.source, ..PlanOptions::default() });
     assert_eq!((&of_workflow(&plan.jobs[0]).source, &of_workflow(&plan.jobs[1]).source), (&None, &options.source));
     let none = parse("jobs: {a: {steps: [x], copy_repo: false}}");

@@ -66,6 +66,11 @@ const DEFAULTS: Object = object(
         key("job_retry", JOB_RETRY, "How often a failed job is repeated."),
         key("timeout", SPAN, "How long each job may take."),
         key("inherit", TEXTS, "Names of the worker's own variables that each job gets; `*` is all."),
+        key(
+            "copy_repo",
+            Switch,
+            "Whether each job starts from a copy of the repository; what its executor says by default.",
+        ),
         key("queue", Text, "In which queue jobs wait."),
         key("labels", LABELS, "Labels a worker must bear, besides the job's own."),
         key("resources", Shape::Object(&RESOURCES), "Bounds within which each job is kept."),

@@ -24,7 +24,7 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
     let mut texts = Vec::new();
 
     let executor = shared.executors.choose(reader, own_or_default("executor").as_ref());
-    let copies = field.get("copy_repo").and_then(|field| field.switch()).unwrap_or(executor.copy_repo);
+    let copies = own_or_default("copy_repo").and_then(|field| field.switch()).unwrap_or(executor.copy_repo);
     let copy = match (copies, executor.copy_git) {
         (false, _) => RepositoryCopy::Nothing,
         (true, false) => RepositoryCopy::Files,
