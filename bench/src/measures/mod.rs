@@ -10,6 +10,7 @@ pub mod no_op;
 pub mod output;
 pub mod run;
 pub mod throughput;
+pub mod workflows;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,4 +46,5 @@ pub const ALL: [Measure; 13] = [
     ("memory", memory::measure),
     ("output", output::measure),
     ("idle", idle::measure),
+    ("workflows", workflows::measure),
 ];

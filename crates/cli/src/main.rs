@@ -15,8 +15,6 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::arguments::Arguments;
 use crate::errors::Failure;
 
@@ -25,7 +23,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == host::KEEPER) {
         return host::be_keeper();
     }
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read(std::env::args_os().collect());
     let exit = host::arm_failpoint().and_then(|()| commands::execute(arguments));
     exit.unwrap_or_else(Failure::report).into()
 }

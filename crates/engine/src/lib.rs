@@ -28,7 +28,7 @@ mod verdict;
 
 pub use attempt::{Engine, FinishedAttempt};
 pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
-pub use providers::Providers;
+pub use providers::{Providers, variables_in};
 pub use retry_delay::RetryDelay;
 pub use stop::{Stop, StopReason, Stopper};
 pub use trees::{TreeOptions, Trees};

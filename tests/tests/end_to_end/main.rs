@@ -15,3 +15,4 @@ mod system;
 mod tls;
 mod tokens;
 mod uploads;
+mod workflows;

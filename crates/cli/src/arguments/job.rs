@@ -7,34 +7,48 @@ use executr_spec::{BackoffKind, Bytes, Digest, JobType, Millicores, Priority, Qu
 
 use super::connection::ConnectionArgs;
 use super::values::{self, OutputForm};
+use super::workflow::{WorkflowArgs, WorkflowHereArgs};
 
 /// `executr run`
 #[derive(Debug, Args)]
 #[command(
-    about = "Run a job here and now, with nothing installed and no server",
+    about = "Run a command or a workflow here and now, with nothing installed and no server",
     long_about = "Runs a job here and now: a coordinator with an embedded database of its own and an executor, in one \
         process that ends with the job.\n\n\
         The job runs in this directory with this environment. Its output appears as it is written, byte for byte; the \
         exit code is the job's, 128 + n when signal n ended it. Ctrl-C cancels the job, with every process it has \
-        started; a second Ctrl-C doesn't wait for that.",
+        started; a second Ctrl-C doesn't wait for that.\n\n\
+        When the first word is a file whose name ends in .yaml, .yml or .json, and doesn't come after `--`, it is a \
+        workflow: its jobs run in copies of this repository, as many at a time as there are processors. Words after it \
+        choose jobs; what they need runs too. The exit code is 0 when the run completed, 1 when it failed, 130 when it \
+        was cancelled. Ctrl-C cancels the run and lets what is meant for that case run; a second one ends that too.",
     after_help = "Examples:
   executr run -- make test
+  executr run ci.yaml
+  executr run ci.yaml test --jobs 4 --env VERSION=2
   executr run -- sh -c 'echo hello; sleep 1; echo done'
   executr run --timeout 10m --memory 2Gi -- ./build.sh all"
 )]
 pub(crate) struct RunArgs {
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    /// A program and its arguments; or a workflow's file, and the jobs to run of it
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND|FILE", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<String>,
+    /// Whether the first word is a workflow's file.
+    #[arg(skip)]
+    pub(crate) is_workflow: bool,
     /// End the job after so long: 300ms, 5s, 10m, 2h
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Span>,
-    /// A variable for the job, on top of this environment; repeatable
+    /// A variable for the job, on top of this environment; for all jobs of a workflow, over what its file says; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::pair)]
     pub(crate) env: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
-    /// Where data is kept while the job runs. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    #[command(flatten)]
+    pub(crate) here: WorkflowHereArgs,
+    /// Where data is kept while the job runs, and of workflows afterwards too. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
     #[arg(long, env = "EXECUTR_DATA_DIR", value_name = "DIR", value_parser = values::path)]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -63,12 +77,13 @@ impl ResourceArgs {
 /// `executr submit`
 #[derive(Debug, Args)]
 #[command(
-    about = "Submit a job",
+    about = "Submit a job or a workflow",
     group = ArgGroup::new("what").args(["command", "binary_url", "run", "file"]).required(true).multiple(true),
     long_about = "Submits a job. Without --wait it prints the job's id and returns; the job is on disk by then.\n\n\
         A command is run on the executor. When its first word is a relative path with a slash (./report, bin/report), \
         that file is uploaded first, unless the server has it already, and run there: a program or a script that \
-        begins with #!. With --binary-url the executor fetches the program, checks its digest before every run, and \
+        begins with #!. When it is a file whose name ends in .yaml, .yml or .json it is a workflow, and words after it \
+        choose jobs; this repository is sent along, without what the server has already. With --binary-url the executor fetches the program, checks its digest before every run, and \
         gives it the variables named with --env and no others.",
     after_help = "Examples:
   executr submit --wait -- ./my-script.sh a b
@@ -76,11 +91,12 @@ impl ResourceArgs {
   executr submit --wait --run 'cat numbers | sort -n | tail -1'
   executr submit --type report --binary-url https://example.com/report --args 2026 --args --full
   executr submit --file jobs.json
+  executr submit --wait ci.yaml
   id=$(executr submit -- sleep 60); executr logs -f \"$id\""
 )]
 pub(crate) struct SubmitArgs {
-    /// The program and its arguments
-    #[arg(value_name = "COMMAND", value_hint = ValueHint::CommandName, conflicts_with_all = ["run", "file"])]
+    /// A program and its arguments; or a workflow's file, and the jobs to run of it
+    #[arg(value_name = "COMMAND|FILE", value_hint = ValueHint::CommandName, conflicts_with_all = ["run", "file"])]
     pub(crate) command: Vec<String>,
     /// A shell script to run instead of a command
     #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["binary_url", "file"])]
@@ -143,6 +159,8 @@ pub(crate) struct SubmitArgs {
     pub(crate) concurrency_limit: Option<u32>,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -12,8 +12,11 @@ mod logging;
 mod look;
 mod server;
 mod values;
+mod workflow;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 
 pub(crate) use admin::{
     CompletionsArgs, ExecutorsArgs, MigrateArgs, StatsArgs, TokenArgs, TokenCommand, TokenPlaceArgs,
@@ -26,6 +29,9 @@ pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
 pub(crate) use look::{CheckArgs, GraphArgs, GraphFormat, SchemaArgs};
 pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
 pub(crate) use values::OutputForm;
+pub(crate) use workflow::{
+    ArtifactPlace, ArtifactsArgs, ArtifactsCommand, RerunArgs, RunsArgs, WorkflowArgs, WorkflowHereArgs,
+};
 
 /// Runs jobs: at once on this machine, or from a durable queue on many.
 #[derive(Debug, Parser)]
@@ -35,6 +41,7 @@ pub(crate) use values::OutputForm;
     max_term_width = 110,
     after_help = "Examples:
   executr run -- make test             run a job here, with no server
+  executr run ci.yaml                  run a workflow here
   executr up                           a server and an executor in one process
   executr submit --wait -- ./report    submit a job and wait for its end
   executr list                         what there is
@@ -51,7 +58,7 @@ pub(crate) struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     Up(Box<UpArgs>),
     Server(Box<ServerArgs>),
     Executor(Box<ExecutorArgs>),
@@ -64,6 +71,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Graph(GraphArgs),
     Schema(SchemaArgs),
+    Runs(Box<RunsArgs>),
+    Rerun(Box<RerunArgs>),
+    Artifacts(Box<ArtifactsArgs>),
     Stats(StatsArgs),
     Executors(ExecutorsArgs),
     Token(TokenArgs),
@@ -71,9 +81,41 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
 }
 
+impl Arguments {
+    /// Reads the command line. What is wrong with it is told, and ends the process, as clap does it.
+    pub(crate) fn read(words: Vec<OsString>) -> Self {
+        Self::try_read(words).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The words after a job's program are the job's own, flags too; after a workflow's file they are ours.
+    fn try_read(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let first = Self::try_parse_from(&words);
+        let Ok(Self { command: Command::Run(run), .. }) = &first else { return first };
+        let at = words.len().saturating_sub(run.command.len());
+        let after_dashes = at.checked_sub(1).is_some_and(|before| words[before] == "--");
+        if after_dashes || !run.command.first().is_some_and(|word| is_workflow(word)) {
+            return first;
+        }
+        let ours = Self::command().mut_subcommand("run", |run| {
+            run.mut_arg("command", |command| {
+                command.trailing_var_arg(false).num_args(1..).value_hint(ValueHint::AnyPath)
+            })
+        });
+        let mut arguments = Self::from_arg_matches(&ours.try_get_matches_from(words)?)?;
+        if let Command::Run(run) = &mut arguments.command {
+            run.is_workflow = true;
+        }
+        Ok(arguments)
+    }
+}
+
+/// Whether a word names a workflow's file rather than a program.
+pub(crate) fn is_workflow(word: &str) -> bool {
+    [".yaml", ".yml", ".json"].iter().any(|ending| word.len() > ending.len() && word.ends_with(ending))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
 
     use super::*;
 
@@ -105,6 +147,23 @@ mod tests {
         };
         assert_eq!(submit.command, ["./program", "-r"]);
         assert!(submit.wait);
+    }
+
+    #[test]
+    fn flags_after_a_workflows_file_are_ours() {
+        let read = |line: &str| Arguments::try_read(line.split_whitespace().map(OsString::from).collect());
+        let Command::Run(run) = read("executr run ci.yaml test --jobs 3 --env A=b lint").expect("a run").command else {
+            panic!("not a run");
+        };
+        assert!(run.is_workflow);
+        assert_eq!(
+            (run.command, run.here.jobs, run.env.len()),
+            (vec!["ci.yaml".into(), "test".into(), "lint".into()], Some(3), 1)
+        );
+        for line in ["executr run cat ci.yaml --jobs 3", "executr run -- ./tool.yaml --jobs 3"] {
+            let Command::Run(run) = read(line).expect("a run").command else { panic!("not a run") };
+            assert!(!run.is_workflow && run.here.jobs.is_none(), "{line}");
+        }
     }
 
     #[test]

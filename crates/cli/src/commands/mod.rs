@@ -21,6 +21,7 @@ mod token;
 mod up;
 mod upload;
 mod wait;
+mod workflow;
 
 use tokio::runtime::Builder;
 
@@ -34,7 +35,8 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
     let Arguments { logging, command } = arguments;
     logging::start(&logging, usual_level(&command));
     match command {
-        Command::Run(arguments) => here(run::run(arguments)),
+        Command::Run(arguments) if arguments.is_workflow => everywhere(run::workflow(*arguments)),
+        Command::Run(arguments) => here(run::run(*arguments)),
         Command::Up(arguments) => everywhere(up::up(*arguments)),
         Command::Server(arguments) => everywhere(server::server(*arguments)),
         Command::Executor(arguments) => everywhere(executor::executor(*arguments)),
@@ -47,6 +49,9 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Check(arguments) => look::check(&arguments),
         Command::Graph(arguments) => look::graph(&arguments),
         Command::Schema(_) => look::schema(),
+        Command::Runs(arguments) => here(workflow::runs::runs(*arguments)),
+        Command::Rerun(arguments) => everywhere(workflow::rerun::rerun(*arguments)),
+        Command::Artifacts(arguments) => here(workflow::artifacts::artifacts(arguments.command)),
         Command::Stats(arguments) => here(stats::stats(arguments)),
         Command::Executors(arguments) => here(executors::executors(arguments)),
         Command::Token(arguments) => here(token::token(arguments.command)),

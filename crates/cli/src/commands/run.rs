@@ -12,6 +12,7 @@ use executr_worker::{Cgroups, ShutdownHandle};
 
 use super::follow::{Stop, show};
 use super::submit::why_it_ended;
+use super::workflow;
 use crate::arguments::{RunArgs, StreamChoice};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -22,6 +23,19 @@ const CANCEL: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(arguments: RunArgs) -> Result<Exit> {
     run_here(arguments).await.map_err(Failure::beside_a_jobs)
+}
+
+/// `executr run FILE`
+pub(super) async fn workflow(arguments: RunArgs) -> Result<Exit> {
+    if arguments.timeout.is_some() || arguments.resources.resources() != Resources::default() {
+        return Err(Failure::usage("--timeout, --cpu, --memory and --pids are for a command")
+            .remedy("in a workflow they are written in its file"));
+    }
+    let data = data_directory(arguments.data_dir.clone())?;
+    let Some((file, chosen)) = arguments.command.split_first() else {
+        return Err(Failure::usage("no file is named"));
+    };
+    workflow::here::run(file.as_ref(), chosen, &arguments.workflow, &arguments.here, &arguments.env, &data).await
 }
 
 async fn run_here(arguments: RunArgs) -> Result<Exit> {

@@ -4,15 +4,17 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use executr_api::{Client as _, JobStatus, JobView, OutputFollow, Submission, SubmittedJob};
 use executr_client::HttpClient;
-use executr_spec::JobId;
+use executr_spec::{JobId, Resources};
 
 use super::follow::{Stop, show};
 use super::submission::{self, Program};
+use super::workflow::there;
 use super::{digest, upload};
-use crate::arguments::{OutputForm, StreamChoice, SubmitArgs};
+use crate::arguments::{OutputForm, StreamChoice, SubmitArgs, is_workflow};
 use crate::connection::connect;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::services::data_directory;
 use crate::show::write_json;
 
 /// How many jobs of a file go into one request. All of a request are submitted or none.
@@ -26,6 +28,28 @@ pub(super) async fn submit(arguments: SubmitArgs) -> Result<Exit> {
 
 async fn submit_as_told(arguments: SubmitArgs) -> Result<Exit> {
     let client = connect(&arguments.connection)?;
+    if let Some((file, jobs)) = arguments.command.split_first().filter(|(file, _)| is_workflow(file)) {
+        let only_for_jobs = arguments.timeout.is_some()
+            || arguments.max_retries > 0
+            || arguments.resources.resources() != Resources::default()
+            || !arguments.label.is_empty()
+            || arguments.run_at.is_some()
+            || arguments.job_type.is_some()
+            || arguments.concurrency_key.is_some();
+        if only_for_jobs {
+            return Err(Failure::usage(
+                "the flags under `Job` and `Limits` are for a command, but for --env and --idempotency-key",
+            )
+            .remedy("in a workflow they are written in its file"));
+        }
+        let answer = there::Answer {
+            wait: arguments.wait,
+            output: arguments.output,
+            idempotency_key: arguments.idempotency_key.clone(),
+        };
+        let data = data_directory(None)?;
+        return there::submit(&client, file.as_ref(), jobs, &arguments.workflow, &arguments.env, &data, answer).await;
+    }
     if let Some(path) = &arguments.file {
         return submit_all(&client, submission::in_file(path)?, arguments.output).await;
     }

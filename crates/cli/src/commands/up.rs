@@ -24,7 +24,7 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     let has_tokens = coordinator.has_tokens().await.map_err(told)?;
     let listening = Listening::bind(&arguments.listening, None, has_tokens)?;
 
-    let slots = arguments.max_jobs.unwrap_or_else(processors);
+    let slots = arguments.max_jobs.unwrap_or_else(worker::processors);
     let data = data_directory(arguments.database.data_dir.clone())?.join("executor");
     let options = worker::options(&arguments.name, slots, &arguments.choices, &data);
     let worker = worker::set_up(options).await?;
@@ -76,10 +76,6 @@ pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     };
     let served = served.unwrap_or_else(|error| Err(Failure::doing("serve", error)));
     worked.and(served).map(|()| Exit::SUCCESS)
-}
-
-fn processors() -> u32 {
-    std::thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
 }
 
 /// Says where it listens, and one line to try.

@@ -2,12 +2,14 @@
 //! `executor`, `up` and `run` are made of them.
 
 mod database;
+mod kept_runs;
 mod listening;
 mod run_directory;
 mod signals;
 pub(crate) mod worker;
 
 pub(crate) use database::{data_directory, make_directory, migrate, open, open_for_now, place, rules};
+pub(crate) use kept_runs::{KeptRun, KeptRuns, RunNote};
 pub(crate) use listening::{Listening, serve};
 pub(crate) use run_directory::RunDirectory;
 pub(crate) use signals::Signals;

@@ -8,7 +8,7 @@ use executr_api::QueueWeight;
 use executr_spec::{Capability, QueueName};
 use executr_worker::{Cgroups, HostContext, Inherit, KeeperOptions, Policy, Worker, WorkerError, WorkerOptions};
 
-use crate::arguments::{ExecutorArgs, ExecutorChoices};
+use crate::arguments::{ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
@@ -58,6 +58,28 @@ pub(crate) fn run_options(data: &Path, directory: &Path, cgroups: Cgroups) -> Wo
     // Somebody is looking.
     options.output.gather = Duration::from_millis(5);
     options
+}
+
+/// The worker of `executr run FILE`: it may do what its user may.
+pub(crate) fn workflow_options(
+    data: &Path,
+    directory: &Path,
+    repository: &Path,
+    here: &WorkflowHereArgs,
+    secrets: &[String],
+) -> WorkerOptions {
+    let mut options = run_options(data, directory, Cgroups::WhereWritable);
+    options.trees.directory = data.join("trees");
+    options.slots = here.jobs.unwrap_or_else(processors);
+    options.host.repository = Some(repository.to_owned());
+    options.host.secrets =
+        secrets.iter().filter_map(|name| Some((name.clone(), std::env::var_os(name)?.into_string().ok()?))).collect();
+    options
+}
+
+/// How many jobs this machine runs at a time unless told otherwise: one for each processor.
+pub(crate) fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |processors| u32::try_from(processors.get()).unwrap_or(u32::MAX))
 }
 
 /// Sets a worker up.

@@ -6,6 +6,7 @@ mod ink;
 mod job;
 mod json;
 mod progress;
+pub(crate) mod run;
 mod table;
 mod time;
 
@@ -13,5 +14,5 @@ pub(crate) use ink::{Ink, Paint};
 pub(crate) use job::{job_lines, jobs_table, status_paint};
 pub(crate) use json::write_json;
 pub(crate) use progress::Progress;
-pub(crate) use table::{Align, Cell, Column, Table};
+pub(crate) use table::{Align, Cell, Column, Table, terminal_width};
 pub(crate) use time::{ago, amount, now};

@@ -141,7 +141,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 /// How many characters a line of the terminal holds, if standard output is one.
-fn terminal_width() -> Option<usize> {
+pub(crate) fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;

@@ -47,6 +47,14 @@ impl ProviderError {
     }
 }
 
+/// The variables in the text of a `.env` file.
+///
+/// # Errors
+/// The first line that is none, by its number.
+pub fn variables_in(text: &str) -> Result<BTreeMap<String, String>, String> {
+    assignments::parse(text, assignments::Style::DotEnv)
+}
+
 /// Where a source is asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asking<'a> {

@@ -1,0 +1,193 @@
+//! `executr run FILE`: a coordinator on a database of the run's own, and a worker, in this process.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use executr_api::{ApiError, RunClient as _, RunState, RunSubmission, RunView};
+use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
+use executr_spec::{RunId, Tenant};
+use executr_worker::ShutdownHandle;
+
+use super::{load, picture, source};
+use crate::arguments::{DatabasePlace, WorkflowArgs, WorkflowHereArgs};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open, worker};
+use crate::show::now;
+
+/// Coordinator and worker are one process: a lease that isn't renewed for so long is of a process that died.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Runs a workflow, or goes on with a run of it.
+pub(in crate::commands) async fn run(
+    file: &Path,
+    chosen: &[String],
+    workflow: &WorkflowArgs,
+    here: &WorkflowHereArgs,
+    env: &[(String, String)],
+    data: &Path,
+) -> Result<Exit> {
+    let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    let kept = KeptRuns::of(data);
+    if let Some(which) = here.resume {
+        let (directory, note) = match which {
+            Some(run) => kept.open(run)?,
+            None => kept.open_dead(&load::absolute(file)?)?,
+        };
+        return resume(data, directory, note, workflow, here, &mut signals).await;
+    }
+    let loaded = load::load(file, chosen, workflow, env)?;
+    if workflow.dry_run {
+        return load::show_dry_run(&loaded);
+    }
+    let note = RunNote {
+        file: load::absolute(file)?,
+        repository: loaded.repository.clone(),
+        created_at: now(),
+        runs: Vec::new(),
+    };
+    let directory = kept.make(&note)?;
+    let mut process = Process::start(data, directory, note, here, &loaded.options.secrets).await?;
+    let plan = source::with_source(loaded, &process.client(), data, &told).await?;
+    let jobs = plan.jobs.len();
+    let name = plan.name.clone();
+    let view = process.client().submit_run(RunSubmission { plan, idempotency_key: None }).await.map_err(told)?;
+    process.attend(view, 0, picture::choose(workflow.format, &name, jobs), workflow, &mut signals).await
+}
+
+async fn resume(
+    data: &Path,
+    directory: KeptRun,
+    note: RunNote,
+    workflow: &WorkflowArgs,
+    here: &WorkflowHereArgs,
+    signals: &mut Signals,
+) -> Result<Exit> {
+    let Some(run) = note.runs.last().map(|run| run.id) else {
+        return Err(Failure::new(Exit::NOT_FOUND, "that process died before its run was recorded; nothing of it ran")
+            .remedy("start it again without --resume"));
+    };
+    let process = Process::start(data, directory, note, here, &workflow.secret).await?;
+    let view = process.client().run(run).await.map_err(told)?;
+    let total = view.jobs.values().sum::<u64>();
+    let done: u64 = view.jobs.iter().filter(|(state, _)| state.is_final()).map(|(_, count)| count).sum();
+    drop(writeln!(io::stderr(), "executr: going on with run {run}: {done} of {total} jobs are done"));
+    let show = picture::choose(workflow.format, &view.name, usize::try_from(total).unwrap_or(usize::MAX));
+    let after = view.last_event;
+    let mut process = process;
+    process.attend(view, after, show, workflow, signals).await
+}
+
+/// Repeats a run that was run here.
+pub(in crate::commands) async fn rerun(
+    run: RunId,
+    scope: executr_api::RerunScope,
+    format: Option<crate::show::run::FormatName>,
+    data: &Path,
+) -> Result<Exit> {
+    let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    let (directory, note) = KeptRuns::of(data).open(run)?;
+    let workflow = WorkflowArgs { format, ..WorkflowArgs::default() };
+    let mut process = Process::start(data, directory, note, &WorkflowHereArgs::default(), &[]).await?;
+    let view = process.client().rerun(run, scope).await.map_err(told)?;
+    let jobs = usize::try_from(view.jobs.values().sum::<u64>()).unwrap_or(usize::MAX);
+    let show = picture::choose(workflow.format, &view.name, jobs);
+    process.attend(view, 0, show, &workflow, &mut signals).await
+}
+
+/// Everything that a run needs in this process.
+struct Process {
+    directory: KeptRun,
+    note: RunNote,
+    coordinator: Coordinator,
+    worker: Option<executr_worker::Worker>,
+}
+
+impl Process {
+    fn client(&self) -> TenantClient {
+        self.coordinator.client(Tenant::default())
+    }
+
+    async fn start(
+        data: &Path,
+        directory: KeptRun,
+        note: RunNote,
+        here: &WorkflowHereArgs,
+        secrets: &[String],
+    ) -> Result<Self> {
+        let start = async {
+            let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
+            let options = Options { lease: LEASE, ..Options::default() };
+            Coordinator::start(store, options, Arc::new(Unobserved)).await.map_err(told)
+        };
+        let set_up = worker::set_up(worker::workflow_options(data, directory.path(), &note.repository, here, secrets));
+        // The keeper starts while the database is opened.
+        let (coordinator, worker) = tokio::try_join!(start, set_up)?;
+        Ok(Self { directory, note, coordinator, worker: Some(worker) })
+    }
+
+    /// Works and shows until the run is over. The first signal cancels it, the second ends all jobs at once.
+    async fn attend(
+        &mut self,
+        view: RunView,
+        after: u64,
+        show: Box<dyn crate::show::run::RunShow + Send>,
+        workflow: &WorkflowArgs,
+        signals: &mut Signals,
+    ) -> Result<Exit> {
+        let (client, run) = (self.client(), view.id);
+        self.note.runs.retain(|known| known.id != run);
+        self.note.runs.push(view);
+        self.directory.write(&self.note)?;
+        let Some(worker) = self.worker.take() else {
+            return Err(Failure::doing("work on the run", "this process has a run already"));
+        };
+        let (handle, shutdown) = ShutdownHandle::new();
+        let working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
+        let quiet = workflow.format.is_some_and(|format| format != crate::show::run::FormatName::Simple);
+        let shown = {
+            let shown = picture::follow(&client, run, after, show, quiet, &told);
+            tokio::pin!(shown);
+            let mut asked = 0;
+            loop {
+                tokio::select! {
+                    shown = &mut shown => break shown,
+                    () = signals.next() => {
+                        asked += 1;
+                        if asked == 1 {
+                            client.cancel_run(run).await.map_err(told)?;
+                        } else {
+                            handle.end_jobs();
+                            break client.run(run).await.map_err(told);
+                        }
+                    }
+                }
+            }
+        };
+        if shown.is_err() {
+            // Nobody looks any more: what runs is ended as by Ctrl-C.
+            drop(client.cancel_run(run).await);
+        }
+        // Workspaces are cleaned up before the worker goes.
+        handle.drain();
+        match working.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(worker::failure(error)),
+            Err(error) => return Err(Failure::doing("work on the run", error)),
+        }
+        let view = client.run(run).await.map_err(told)?;
+        if let Some(known) = self.note.runs.iter_mut().find(|known| known.id == run) {
+            *known = view.clone();
+        }
+        self.directory.write(&self.note)?;
+        shown?;
+        let state = if view.state == RunState::Cancelling { RunState::Cancelled } else { view.state };
+        Ok(picture::exit(state))
+    }
+}
+
+fn told(error: ApiError) -> Failure {
+    Failure::api(&error, None)
+}

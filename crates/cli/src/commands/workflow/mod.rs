@@ -1,0 +1,19 @@
+//! Workflows and their runs: here in this process, or on a server.
+//!
+//! - [`load`]: from a file and flags to a plan, or to words about what is wrong with it;
+//! - [`source`]: the repository, as a tree where the run will be;
+//! - [`here`]: `executr run FILE`, with `--resume`;
+//! - [`there`]: `executr submit FILE`;
+//! - [`watch`]: a run as it goes on;
+//! - [`picture`]: how that is shown, and how it ended;
+//! - [`runs`], [`rerun`], [`artifacts`]: what is known of runs afterwards.
+
+pub(super) mod artifacts;
+pub(super) mod here;
+pub(super) mod load;
+mod picture;
+pub(super) mod rerun;
+pub(super) mod runs;
+mod source;
+pub(super) mod there;
+mod watch;

@@ -1,0 +1,103 @@
+//! `executr runs`
+
+use std::io::{self, Write as _};
+
+use executr_api::{RunClient as _, RunJobView, RunQuery, RunView};
+use executr_coordinator::{Coordinator, Options, Unobserved};
+use executr_spec::{RunId, Tenant};
+
+use super::{there, watch};
+use crate::arguments::{DatabasePlace, OutputForm, RunsArgs};
+use crate::connection::connect;
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::services::{KeptRuns, data_directory, open};
+use crate::show::run::{run_lines, runs_table};
+use crate::show::{now, write_json};
+use std::sync::Arc;
+
+pub(in crate::commands) async fn runs(arguments: RunsArgs) -> Result<Exit> {
+    let data = data_directory(arguments.data_dir.clone())?;
+    let kept = KeptRuns::of(&data);
+    match arguments.id {
+        Some(run) if arguments.here || kept.has(run) => one_here(&kept, run, &arguments).await,
+        Some(run) => one_there(run, &arguments).await,
+        None if arguments.here => list_here(&kept, &arguments),
+        None => list_there(&arguments).await,
+    }
+}
+
+fn list_here(kept: &KeptRuns, arguments: &RunsArgs) -> Result<Exit> {
+    let mut views = Vec::new();
+    for mut kept in kept.list() {
+        for view in kept.note.runs.drain(..).rev() {
+            if arguments.name.as_ref().is_none_or(|name| *name == view.name) {
+                views.push((view, kept.is_open));
+            }
+        }
+    }
+    views.truncate(arguments.limit as usize);
+    if arguments.output == OutputForm::Json {
+        let views: Vec<RunView> = views.into_iter().map(|(view, _)| view).collect();
+        write_json(&mut io::stdout().lock(), &views)?;
+        return Ok(Exit::SUCCESS);
+    }
+    let died = |view: &RunView, is_open: bool| !is_open && !view.state.is_final();
+    let rows = views.iter().map(|(view, is_open)| (view, died(view, *is_open)));
+    runs_table(rows, now()).print()?;
+    if views.iter().any(|(view, is_open)| died(view, *is_open)) {
+        drop(writeln!(io::stderr(), "what died can be gone on with: executr run FILE --resume"));
+    }
+    Ok(Exit::SUCCESS)
+}
+
+async fn list_there(arguments: &RunsArgs) -> Result<Exit> {
+    let client = connect(&arguments.connection)?;
+    let query = RunQuery { name: arguments.name.clone(), limit: Some(arguments.limit), ..RunQuery::default() };
+    let views = client.runs(query).await.map_err(|error| {
+        Failure::api(&error, Some(client.server())).remedy("runs of `executr run` are shown by `executr runs --here`")
+    })?;
+    match arguments.output {
+        OutputForm::Json => write_json(&mut io::stdout().lock(), &views)?,
+        OutputForm::Table => runs_table(views.iter().map(|view| (view, false)), now()).print()?,
+    }
+    Ok(Exit::SUCCESS)
+}
+
+async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
+    let client = connect(&arguments.connection)?;
+    let told = |error| Failure::api(&error, Some(client.server()));
+    let view = if arguments.cancel { client.cancel_run(run).await } else { client.run(run).await }.map_err(told)?;
+    if arguments.follow {
+        let jobs = usize::try_from(view.jobs.values().sum::<u64>()).unwrap_or(usize::MAX);
+        return there::wait(&client, run, &view.name, jobs, arguments.format, arguments.output).await;
+    }
+    let jobs = watch::jobs(&client, run).await.map_err(told)?;
+    show(&view, &jobs, arguments.output)
+}
+
+/// Reads a run's own database. One that is open elsewhere is told by its note.
+async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<Exit> {
+    if arguments.cancel || arguments.follow {
+        return Err(Failure::usage("a run on this machine is followed and cancelled where it was started: by Ctrl-C"));
+    }
+    let (directory, _) = kept.open(run)?;
+    let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
+    let told = |error| Failure::api(&error, None);
+    let coordinator = Coordinator::start(store, Options::default(), Arc::new(Unobserved)).await.map_err(told)?;
+    let client = coordinator.client(Tenant::default());
+    let view = client.run(run).await.map_err(told)?;
+    let jobs = watch::jobs(&client, run).await.map_err(told)?;
+    show(&view, &jobs, arguments.output)
+}
+
+fn show(view: &RunView, jobs: &[RunJobView], form: OutputForm) -> Result<Exit> {
+    match form {
+        OutputForm::Json => {
+            let whole = serde_json::json!({ "run": view, "jobs": jobs });
+            write_json(&mut io::stdout().lock(), &whole)?;
+        }
+        OutputForm::Table => run_lines(view, jobs, now())?,
+    }
+    Ok(Exit::SUCCESS)
+}

@@ -1,0 +1,198 @@
+//! Workflows through the program: every example here and on a fleet, with equal results; and what a user does with runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use executr_tests::background::Home;
+use executr_tests::program::root;
+use serde_json::Value;
+
+use crate::system::{System, text};
+
+/// An example, how its run ends, and variables its jobs need.
+struct Example {
+    file: &'static str,
+    ends: &'static str,
+    /// The jobs that don't complete, by their states.
+    others: &'static [(&'static str, &'static str)],
+    /// A line that some job writes.
+    says: &'static str,
+    secrets: &'static [(&'static str, &'static str)],
+}
+
+const fn example(file: &'static str, says: &'static str) -> Example {
+    Example { file, ends: "completed", others: &[], says, secrets: &[] }
+}
+
+const EXAMPLES: &[Example] = &[
+    example("hello", "hello"),
+    example("parallel", "25 passed"),
+    Example {
+        ends: "failed",
+        others: &[("broken", "failed"), ("join", "skipped"), ("look", "skipped")],
+        ..example("diamond", "one side held")
+    },
+    example("matrix", "tested on arch-3"),
+    example("artifacts", "notes"),
+    Example { others: &[("once", "failed")], ..example("tries", "tried once") },
+    Example { secrets: &[("DEPLOY_TOKEN", "s3cr3t-t0k3n")], ..example("secrets", "hello from before") },
+    Example { others: &[("job", "failed"), ("step", "failed")], ..example("timeouts", "still here") },
+    Example { others: &[("job", "failed")], ..example("continue", "flaky was failed") },
+    Example { others: &[("all-skipped", "skipped")], ..example("results", "it was green") },
+    example("hooks", "executed by the hook"),
+];
+
+/// What a run came to: all that must be equal wherever it ran.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    state: Value,
+    jobs: BTreeMap<String, Value>,
+    /// Of each job, its events and its steps' in order, without times and places.
+    events: BTreeMap<String, Vec<Value>>,
+    /// Of each job and stream, what it wrote.
+    output: BTreeMap<(String, String), String>,
+}
+
+impl Outcome {
+    /// From what `--format json` printed, and the run as it stands afterwards.
+    fn new(lines: &str, whole: &Value) -> Self {
+        let mut events: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        let mut output: BTreeMap<(String, String), String> = BTreeMap::new();
+        for line in lines.lines() {
+            let mut line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let Some(job) = line["job"].as_str().map(str::to_owned) else { continue };
+            if line["event"] == "output" {
+                let stream = line["stream"].as_str().unwrap().to_owned();
+                let text = output.entry((job, stream)).or_default();
+                text.push_str(line["text"].as_str().unwrap());
+                text.push('\n');
+                continue;
+            }
+            let fields = line.as_object_mut().unwrap();
+            for varies in ["time", "duration_ms", "env"] {
+                fields.remove(varies);
+            }
+            events.entry(job).or_default().push(line);
+        }
+        let mut jobs = BTreeMap::new();
+        for job in whole["jobs"].as_array().unwrap() {
+            let mut job = job.clone();
+            let fields = job.as_object_mut().unwrap();
+            for varies in ["id", "executor_id", "started_at", "completed_at"] {
+                fields.remove(varies);
+            }
+            jobs.insert(job["name"].as_str().unwrap().to_owned(), job);
+        }
+        Self { state: whole["run"]["state"].clone(), jobs, events, output }
+    }
+}
+
+fn path(file: &str) -> String {
+    root().join("examples/workflows").join(file).with_extension("yaml").display().to_string()
+}
+
+/// The id of the newest run in a list.
+fn newest(list: &str) -> String {
+    let runs: Value = serde_json::from_str(list).unwrap();
+    runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run in {list}")).to_owned()
+}
+
+fn here(home: &Home, example: &Example) -> Outcome {
+    let mut command = home.executr(&["run", "--format", "json"]);
+    for (name, value) in example.secrets {
+        command.args(["--secret", name]).env(name, value);
+    }
+    let output = command.arg(path(example.file)).current_dir(root()).output().unwrap();
+    let code = if example.ends == "completed" { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(code), "{}: {}{}", example.file, text(&output.stdout), text(&output.stderr));
+    let list = home.executr(&["runs", "--here", "--output", "json"]).output().unwrap();
+    let id = newest(&text(&list.stdout));
+    let whole = home.executr(&["runs", &id, "--output", "json"]).output().unwrap();
+    let whole = serde_json::from_slice(&whole.stdout).unwrap_or_else(|_| panic!("{}", text(&whole.stderr)));
+    Outcome::new(&text(&output.stdout), &whole)
+}
+
+fn there(system: &System, example: &Example) -> Outcome {
+    let mut command = system.executr(&["submit", "--wait", "--format", "json"]);
+    for (name, _) in example.secrets {
+        command.args(["--secret", name]);
+    }
+    let output = command.arg(path(example.file)).current_dir(root()).output().unwrap();
+    let code = if example.ends == "completed" { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(code), "{}: {}{}", example.file, text(&output.stdout), text(&output.stderr));
+    let list = system.output(&["runs", "--output", "json"]);
+    let id = newest(&text(&list.stdout));
+    let whole = system.output(&["runs", &id, "--output", "json"]);
+    let whole = serde_json::from_slice(&whole.stdout).unwrap_or_else(|_| panic!("{}", text(&whole.stderr)));
+    Outcome::new(&text(&output.stdout), &whole)
+}
+
+#[test]
+fn every_example_is_listed_here() {
+    let mut files: Vec<String> = fs::read_dir(root().join("examples/workflows"))
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_suffix(".yaml").map(str::to_owned)
+        })
+        .collect();
+    files.sort();
+    let mut listed: Vec<&str> = EXAMPLES.iter().map(|example| example.file).collect();
+    listed.sort_unstable();
+    assert_eq!(files, listed);
+}
+
+#[test]
+fn every_example_comes_to_the_same_here_and_on_a_fleet() {
+    let system = System::server(&[]);
+    let secrets: Vec<(&str, &str)> = EXAMPLES.iter().flat_map(|example| example.secrets).copied().collect();
+    let _executors = ["one", "two"].map(|name| {
+        let work = system.home.path().join(format!("work-{name}"));
+        let mut command = system.executr(&["executor", "--name", name, "--max-jobs", "2", "--allow", "hooks,secrets"]);
+        command.arg("--work-dir").arg(work).envs(secrets.iter().copied());
+        executr_tests::background::Background::start(&system.home, name, &mut command)
+    });
+    for example in EXAMPLES {
+        let home = Home::new();
+        let near = here(&home, example);
+        let far = there(&system, example);
+        assert_eq!(near.state, example.ends, "{}: {near:#?}", example.file);
+        let others: Vec<(&str, &str)> = near
+            .jobs
+            .iter()
+            .map(|(name, job)| (name.as_str(), job["state"].as_str().unwrap()))
+            .filter(|(_, state)| *state != "completed")
+            .collect();
+        assert_eq!(others, example.others, "{}", example.file);
+        let said = near.output.values().any(|output| output.lines().any(|line| line.contains(example.says)));
+        assert!(said, "{}: nobody says {}: {:#?}", example.file, example.says, near.output);
+        for (_, secret) in example.secrets {
+            assert!(!format!("{near:?}{far:?}").contains(secret), "{}: a secret was shown", example.file);
+        }
+        assert_eq!(near, far, "{}", example.file);
+    }
+}
+
+#[test]
+fn a_wrong_file_is_told_with_line_and_column_and_nothing_runs() {
+    let home = Home::new();
+    let file = home.path().join("wrong.yaml");
+    fs::write(&file, "name: wrong\njobs:\n  a:\n    step:\n      - echo never\n").unwrap();
+    for command in ["run", "check"] {
+        let output = home.executr(&[command, file.to_str().unwrap()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(told.contains("wrong.yaml:4:5") && told.contains("`steps`"), "{told}");
+        assert!(!text(&output.stdout).contains("never"));
+    }
+}
+
+#[test]
+fn a_dry_run_starts_nothing() {
+    let home = Home::new();
+    let output = home.executr(&["run", "--dry-run", &path("diamond")]).output().unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success() && told.contains("explain") && told.contains("failure()"), "{told}");
+    assert!(!Path::new(&home.path().join(".local/state/executr/workflows")).exists());
+}
