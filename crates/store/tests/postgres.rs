@@ -38,6 +38,7 @@ impl suite::Harness for Postgres {
 }
 
 contract_suite!(Postgres);
+run_suite!(Postgres);
 
 #[test]
 fn random_commands_do_what_they_do_to_the_model() {

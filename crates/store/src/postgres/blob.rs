@@ -157,6 +157,7 @@ async fn delete_after(session: &mut Session, before: Timestamp, after: &[u8]) ->
                  SELECT digest, sum(size) OVER (ORDER BY digest) - size AS earlier
                  FROM (SELECT digest, size FROM executr.blob b WHERE b.digest > $2 AND b.touched_at < $1
                        AND NOT EXISTS (SELECT FROM executr.job_blob j WHERE j.digest = b.digest)
+                       AND NOT EXISTS (SELECT FROM executr.kept_blob k WHERE k.digest = b.digest)
                        ORDER BY digest LIMIT $3) AS b)
              DELETE FROM executr.blob b USING old
              WHERE b.digest = old.digest AND old.earlier < $4::bigint AND b.touched_at < $1 RETURNING b.upload, b.digest",

@@ -13,6 +13,7 @@ use super::core::Core;
 use super::fault::Fault;
 use super::lease::{LeaseRow, lease_columns};
 use super::permits::Permits;
+use super::runs::{Ending, ExitCode, Followed, Runs, Work};
 use super::session::Session;
 use crate::{CancelAnswer, Cancelled};
 
@@ -34,16 +35,25 @@ struct Target {
     id: Uuid,
     place: Place,
     permit: Option<i64>,
+    run: Option<i64>,
 }
 
-/// Cancels jobs. Jobs with concurrency keys are taken one by one, because cancelling one may make the next one ready.
+impl Target {
+    /// Whether cancelling it may do something to others.
+    fn is_alone(&self) -> bool {
+        self.permit.is_none() && self.run.is_none()
+    }
+}
+
+/// Cancels jobs. Jobs with concurrency keys and those of runs are taken one by one, because cancelling one may make the next
+/// one ready, or end it.
 pub(super) async fn cancel(core: &Core, session: &mut Session, wish: &Wish) -> Result<Vec<CancelAnswer>, Fault> {
     let ids: Vec<Uuid> = wish.jobs.iter().map(|id| id.0).collect();
-    let sql = "SELECT id, seq, bucket, permit FROM executr.job WHERE id = ANY($1)";
+    let sql = "SELECT id, seq, bucket, permit, run FROM executr.job WHERE id = ANY($1)";
     let mut targets = HashMap::new();
     for row in session.rows(sql, &[&ids]).await? {
         let place = Place { seq: row.get(1), bucket: row.get(2) };
-        targets.insert(row.get::<_, Uuid>(0), Target { id: row.get(0), place, permit: row.get(3) });
+        targets.insert(row.get::<_, Uuid>(0), Target { id: row.get(0), place, permit: row.get(3), run: row.get(4) });
     }
     for target in targets.values() {
         core.registry.bucket(session, target.place.bucket).await?;
@@ -53,12 +63,12 @@ pub(super) async fn cancel(core: &Core, session: &mut Session, wish: &Wish) -> R
     let mut answers: Vec<CancelAnswer> = Vec::with_capacity(ids.len());
     let mut rest = &ids[..];
     while let Some(first) = rest.first() {
-        // As many as have no key, and none of them twice, or one that has.
-        let keyed = |id: &Uuid| targets.get(id).is_some_and(|target| target.permit.is_some());
+        // As many as are alone, and none of them twice, or one that isn't.
+        let is_alone = |id: &Uuid| targets.get(id).is_none_or(Target::is_alone);
         let mut batch = 1;
-        if !keyed(first) {
+        if is_alone(first) {
             let mut seen = HashSet::from([*first]);
-            while batch < rest.len().min(MOST) && !keyed(&rest[batch]) && seen.insert(rest[batch]) {
+            while batch < rest.len().min(MOST) && is_alone(&rest[batch]) && seen.insert(rest[batch]) {
                 batch += 1;
             }
         }
@@ -91,10 +101,13 @@ async fn cancel_batch(
         let mut change = Change::default();
         let mut permits = Permits::default();
         let open = unanswered(targets, &answers);
+        let of_runs: Vec<i64> = open.iter().filter_map(|target| target.run).collect();
+        let mut runs = Runs::lock(session, &of_runs).await?;
         ask_running(core, session, &mut change, &open, wish, &mut answers).await?;
         let open = unanswered(targets, &answers);
-        end_waiting(core, session, &mut change, &mut permits, &open, wish, &mut answers).await?;
-        change.write(core, session, now, Vec::new()).await?;
+        let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
+        end_waiting(&mut work, &mut runs, &open, wish, &mut answers).await?;
+        runs.write(&mut work).await?;
         permits.write(session).await?;
         session.commit().await?;
         find_final(session, &unanswered(targets, &answers), &mut answers).await?;
@@ -154,10 +167,8 @@ async fn ask_running(
 
 /// Ends those of the jobs that wait somewhere.
 async fn end_waiting(
-    core: &Core,
-    session: &mut Session,
-    change: &mut Change,
-    permits: &mut Permits,
+    work: &mut Work<'_>,
+    runs: &mut Runs,
     targets: &[Target],
     wish: &Batch<'_>,
     answers: &mut HashMap<Uuid, CancelAnswer>,
@@ -165,6 +176,10 @@ async fn end_waiting(
     if targets.is_empty() {
         return Ok(());
     }
+    let of_runs: Vec<i64> =
+        targets.iter().filter(|target| target.run.is_some()).map(|target| target.place.seq).collect();
+    runs.load_ends(work.session, &of_runs).await?;
+    let Work { core, session, permits, .. } = &mut *work;
     let seqs: Vec<i64> = targets.iter().map(|target| target.place.seq).collect();
     let buckets: Vec<i32> = targets.iter().map(|target| target.place.bucket).collect();
     let mut ended: HashMap<i64, (JobState, Counts)> = HashMap::new();
@@ -174,7 +189,7 @@ async fn end_waiting(
         }
     };
     // Whoever frees a blocked job holds its key.
-    permits.lock(session, targets.iter().filter_map(|target| target.permit)).await?;
+    permits.lock(session, runs.permits().chain(targets.iter().filter_map(|target| target.permit))).await?;
     let rows = session
         .rows(
             "DELETE FROM executr.ready r USING unnest($1::int[], $2::bigint[]) AS gone (bucket, seq)
@@ -192,24 +207,23 @@ async fn end_waiting(
         .rows("DELETE FROM executr.blocked WHERE seq = ANY($1) RETURNING seq, attempt, failures, lost", &[&seqs])
         .await?;
     note(rows, JobState::Blocked);
+    let core = *core;
     for target in targets {
-        let Some((from, counts)) = ended.remove(&target.place.seq) else { continue };
-        change.count(core, target.place.bucket, Some(from), Some(JobState::Cancelled));
-        change.ended(JobEnd {
-            seq: target.place.seq,
-            state: JobState::Cancelled,
-            counts,
-            reason: Some(wish.reason.to_owned()),
-            last: None,
-        });
-        let freed = match target.permit.filter(|_| from == JobState::Ready) {
-            Some(permit) => permits.give_back(core, session, change, permit).await?,
-            None => Vec::new(),
-        };
-        answers.insert(
-            target.id,
-            CancelAnswer::Cancelled(Cancelled { readied: readied(core, freed), run: crate::RunProgress::default() }),
-        );
+        let job = target.place.seq;
+        let waits = runs.no_longer_waits(job)?.then_some((JobState::Waiting, Counts::default()));
+        let Some((from, counts)) = waits.or_else(|| ended.remove(&job)) else { continue };
+        work.change.count(core, target.place.bucket, Some(from), Some(JobState::Cancelled));
+        let reason = Some(wish.reason.to_owned());
+        work.change.ended(JobEnd { seq: job, state: JobState::Cancelled, counts, reason: reason.clone(), last: None });
+        let mut followed = Followed::freeing(target.permit.filter(|_| from == JobState::Ready));
+        if target.run.is_some() {
+            let (state, attempt) = (JobState::Cancelled, counts.attempt);
+            let ending = Ending { state, attempt, exit_code: ExitCode::OfBefore, message: reason };
+            runs.ended(work, job, &ending, &mut followed).await?;
+        }
+        followed.give_back(runs, work).await?;
+        let readied = readied(core, followed.readied);
+        answers.insert(target.id, CancelAnswer::Cancelled(Cancelled { readied, run: followed.progress }));
     }
     Ok(())
 }

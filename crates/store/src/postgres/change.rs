@@ -83,6 +83,9 @@ pub(super) struct Change {
     blocked_permit: Vec<i64>,
     blocked_priority: Vec<i16>,
     blocked_limit: Vec<i64>,
+    blocked_workspace: Vec<Option<i64>>,
+    moved_seq: Vec<i64>,
+    moved_bucket: Vec<i32>,
     unready_bucket: Vec<i32>,
     unready_seq: Vec<i64>,
     unblocked: Vec<i64>,
@@ -113,10 +116,28 @@ impl Change {
 
     /// The job waits for a permit.
     pub(super) fn blocked(&mut self, place: Place, counts: Counts, permit: i64, limit: i64, priority: i16) {
+        self.blocked_in_run(place, counts, (permit, limit, priority), None);
+    }
+
+    /// Likewise, in the line (permit, limit, priority), for a job that uses a workspace perhaps.
+    pub(super) fn blocked_in_run(
+        &mut self,
+        place: Place,
+        counts: Counts,
+        (permit, limit, priority): (i64, i64, i16),
+        workspace: Option<i64>,
+    ) {
         self.blocked.push(place, counts);
         self.blocked_permit.push(permit);
         self.blocked_priority.push(priority);
         self.blocked_limit.push(limit);
+        self.blocked_workspace.push(workspace);
+    }
+
+    /// The job waits in another bucket from now on when it is ready.
+    pub(super) fn moved(&mut self, to: Place) {
+        self.moved_seq.push(to.seq);
+        self.moved_bucket.push(to.bucket);
     }
 
     /// The job leaves the ready set.
@@ -210,9 +231,9 @@ impl Change {
         }
         if !self.blocked.seq.is_empty() {
             steps.push(step!(
-                "INSERT INTO executr.blocked (seq, permit, priority, permit_limit, bucket, attempt, failures, lost)
+                "INSERT INTO executr.blocked (seq, permit, priority, permit_limit, bucket, attempt, failures, lost, workspace)
                  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::int[],
-                                      $6::int[], $7::int[], $8::int[])",
+                                      $6::int[], $7::int[], $8::int[], $9::bigint[])",
                 &self.blocked.seq,
                 &self.blocked_permit,
                 &self.blocked_priority,
@@ -220,7 +241,16 @@ impl Change {
                 &self.blocked.bucket,
                 &self.blocked.attempt,
                 &self.blocked.failures,
-                &self.blocked.lost
+                &self.blocked.lost,
+                &self.blocked_workspace
+            ));
+        }
+        if !self.moved_seq.is_empty() {
+            steps.push(step!(
+                "UPDATE executr.job j SET bucket = new.bucket
+                 FROM unnest($1::bigint[], $2::int[]) AS new (seq, bucket) WHERE j.seq = new.seq",
+                &self.moved_seq,
+                &self.moved_bucket
             ));
         }
         if !self.ended.is_empty() {

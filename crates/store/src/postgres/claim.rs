@@ -7,20 +7,21 @@
 
 use std::sync::Arc;
 
-use executr_api::{AttemptStatus, JobState, failpoint};
+use executr_api::{AttemptStatus, JobState, WorkspaceId, failpoint};
 use executr_spec::Timestamp;
 use uuid::Uuid;
 
-use super::change::Change;
+use super::change::{Change, readied};
 use super::coding::text;
 use super::core::Core;
 use super::fault::Fault;
 use super::gather::Answers;
 use super::lanes::lanes;
 use super::lease::{LeaseColumns, LeaseRow, due_at};
+use super::runs::{Held, Moved, News, contexts, hold, let_go};
 use super::session::{Session, step};
 use super::take::{Taken, take};
-use crate::{Claim, ClaimAnswer, Claimed};
+use crate::{Claim, ClaimAnswer, Claimed, Readied};
 
 /// So many buckets are looked at, at most, in one go.
 const MOST_LANES: usize = 16_384;
@@ -42,10 +43,20 @@ pub(super) async fn claim(
         let wanted: usize = together.iter().map(|claim| claim.limit as usize).sum();
         let mut found = find(core, session, &mut round, first, wanted).await?.into_iter();
         for claim in together {
-            round.hand_out(core, session, claim, found.by_ref().take(claim.limit as usize)).await?;
+            let mut answer = ClaimAnswer::default();
+            let jobs: Vec<Taken> = found.by_ref().take(claim.limit as usize).collect();
+            // Jobs that went to another worker's place, or came to this one's, make it look again.
+            let mut moved = round.hand_out(core, session, claim, jobs, &mut answer).await?;
+            while moved && answer.leases.len() < claim.limit as usize {
+                let missing = claim.limit as usize - answer.leases.len();
+                let more = find(core, session, &mut round, claim, missing).await?;
+                moved = !more.is_empty() && round.hand_out(core, session, claim, more, &mut answer).await?;
+            }
+            round.answers.push(answer);
         }
         next += alike;
     }
+    round.look_into_runs(session).await?;
     round.write(core, session).await?;
     failpoint::pass("claim.before-commit");
     session.commit().await?;
@@ -67,10 +78,26 @@ pub(super) struct Round {
     leases: Vec<LeaseRow>,
     /// Jobs whose old lease is revoked.
     revoked: Vec<Uuid>,
+    /// Of jobs of runs: which lease, of which answer, and what it uses.
+    of_runs: Vec<OfRun>,
+    news: News,
+    /// Jobs of runs whose attempts were lost.
+    lost: Vec<i64>,
     /// Buckets with nothing (more) in them for this transaction.
     pub(super) exhausted: Vec<i32>,
     /// Those of them that were empty at the first look.
     pub(super) empty: Vec<i32>,
+}
+
+/// A lease of a job of a run.
+struct OfRun {
+    answer: usize,
+    lease: usize,
+    /// Its place in `Round::leases`.
+    row: usize,
+    /// The attempt that was revoked for it.
+    lost: Option<u32>,
+    workspace: Option<WorkspaceId>,
 }
 
 impl Round {
@@ -81,23 +108,35 @@ impl Round {
             answers: Vec::new(),
             leases: Vec::new(),
             revoked: Vec::new(),
+            of_runs: Vec::new(),
+            news: News::default(),
+            lost: Vec::new(),
             exhausted: Vec::new(),
             empty: Vec::new(),
         }
     }
 
-    /// Makes a lease of a job that was taken.
+    /// Makes leases of jobs that were taken. Returns whether others were moved in the ready set.
     async fn hand_out(
         &mut self,
         core: &Core,
         session: &mut Session,
         claim: &Claim,
-        jobs: impl Iterator<Item = Taken>,
-    ) -> Result<(), Fault> {
-        let mut answer = ClaimAnswer::default();
+        jobs: Vec<Taken>,
+        answer: &mut ClaimAnswer,
+    ) -> Result<bool, Fault> {
+        let mut moved = Moved::default();
         let period = i64::try_from(claim.lease.as_micros()).unwrap_or(i64::MAX);
         let expires_at = self.now.plus(claim.lease);
         for mut job in jobs {
+            let mut workspace = None;
+            if let Some(id) = job.workspace {
+                match hold(core, session, self.now, claim, &mut job, id, &mut moved).await? {
+                    Held::Taken(id) => workspace = Some(id),
+                    Held::PutBack => continue,
+                }
+            }
+            let lost = job.old.as_ref().map(|old| old.fence().attempt);
             let bucket = core.registry.bucket(session, job.place.bucket).await?;
             if let Some(old) = job.old.take() {
                 answer.revoked.push((old.fence(), old.worker()));
@@ -124,7 +163,13 @@ impl Round {
                 cancelling: false,
                 reason: None,
                 output_end: 0,
+                run: job.run,
             };
+            if job.run.is_some() {
+                let (answer, lease) = (self.answers.len(), answer.leases.len());
+                self.of_runs.push(OfRun { answer, lease, row: self.leases.len(), lost, workspace });
+                self.lost.extend(lost.map(|_| job.place.seq));
+            }
             answer.leases.push(Claimed {
                 fence: lease.fence(),
                 tenant: bucket.tenant.clone(),
@@ -137,7 +182,32 @@ impl Round {
             });
             self.leases.push(lease);
         }
-        self.answers.push(answer);
+        answer.run.released.append(&mut moved.released);
+        self.exhausted.retain(|bucket| !moved.buckets.contains(bucket));
+        let has_moved = !moved.buckets.is_empty();
+        merge(&mut answer.run.readied, readied(core, moved.buckets));
+        Ok(has_moved)
+    }
+
+    /// Tells the workers of jobs of runs what they have of those, and the runs that they have them.
+    async fn look_into_runs(&mut self, session: &mut Session) -> Result<(), Fault> {
+        let seqs: Vec<i64> =
+            self.of_runs.iter().filter_map(|of| self.leases.get(of.row)).map(|lease| lease.place.seq).collect();
+        let contexts = contexts(session, &seqs).await?;
+        for OfRun { answer, lease, row, lost, workspace } in std::mem::take(&mut self.of_runs) {
+            let (Some(row), Some(answer)) = (self.leases.get(row), self.answers.get_mut(answer)) else { continue };
+            let Some(context) = contexts.get(&row.place.seq) else {
+                return Err(Fault::Again(format!("the run of the job {} is being deleted", row.place.seq)));
+            };
+            context.tell(row, lost, &mut self.news)?;
+            let run = context.run_id();
+            if let Err(at) = answer.run.changed.binary_search(&run) {
+                answer.run.changed.insert(at, run);
+            }
+            if let Some(lease) = answer.leases.get_mut(lease) {
+                lease.run = Some(Box::new(context.claimed(workspace)));
+            }
+        }
         Ok(())
     }
 
@@ -150,11 +220,25 @@ impl Round {
         if !self.leases.is_empty() {
             steps.push(leases.step(&self.now.0));
         }
+        steps.extend(self.news.step(&self.now.0));
+        if !self.lost.is_empty() {
+            steps.push(let_go(&self.lost));
+        }
         self.change.write(core, session, self.now, steps).await?;
         if !self.empty.is_empty() {
             put_to_sleep(session, &self.empty).await?;
         }
         Ok(())
+    }
+}
+
+/// Adds what became ready to what did before.
+fn merge(all: &mut Vec<Readied>, new: Vec<Readied>) {
+    for one in new {
+        match all.binary_search_by(|known| (&known.queue, &known.class).cmp(&(&one.queue, &one.class))) {
+            Ok(at) => all[at].jobs += one.jobs,
+            Err(at) => all.insert(at, one),
+        }
     }
 }
 

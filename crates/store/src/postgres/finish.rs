@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use executr_api::{AttemptResult, AttemptStatus, Fence, JobState, failpoint};
-use executr_spec::{Backoff, JobId, LeaseId, Timestamp, WorkerId};
+use executr_spec::{Backoff, JobId, LeaseId, Timestamp};
 use uuid::Uuid;
 
-use super::change::{AttemptEnd, Change, readied};
+use super::change::{AttemptEnd, Change, Counts, readied};
 use super::coding::{from_json, json, small, status_code, text};
 use super::core::Core;
 use super::fault::Fault;
@@ -15,9 +15,10 @@ use super::job;
 use super::lease::{LeaseRow, take_leases};
 use super::output::Pieces;
 use super::permits::Permits;
+use super::runs::{Ending, ExitCode, Followed, Runs, Work};
 use super::session::Session;
 use crate::lifecycle::{self, Next};
-use crate::{Finish, FinishAnswer, Finished, Return};
+use crate::{Finish, FinishAnswer, Finished, Handed, Return};
 
 /// Takes the results of several callers.
 pub(super) async fn finish(
@@ -25,12 +26,13 @@ pub(super) async fn finish(
     session: &mut Session,
     requests: &[Vec<Finish>],
 ) -> Result<Answers<Vec<FinishAnswer>>, Fault> {
-    let now = session.begin(core.clock_offset()).await?;
     let results = || requests.iter().flatten().map(|finish| &finish.result);
+    let (now, mut runs) = Runs::begin(core, session, results().map(|result| &result.fence)).await?;
     let mut leases = take_leases(session, results().map(|result| &result.fence)).await?;
     let policies = policies(session, results(), &leases).await?;
     let mut permits = Permits::default();
-    permits.lock(session, leases.values().filter_map(|lease| lease.permit)).await?;
+    let keys = look_into_runs(session, &mut runs, &leases).await?;
+    permits.lock(session, keys.into_iter().chain(leases.values().filter_map(|lease| lease.permit))).await?;
 
     let all: Vec<&AttemptResult> = results().collect();
     let fences: Vec<Fence> = all.iter().map(|result| result.fence).collect();
@@ -40,7 +42,8 @@ pub(super) async fn finish(
     while let Some(result) = all.get(answers.len()) {
         let Some(mut lease) = leases.remove(&result.fence) else {
             // In the order of what was asked: it is answered with what stands after those before it.
-            std::mem::take(&mut change).write(core, session, now, Vec::new()).await?;
+            let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
+            runs.write(&mut work).await?;
             answers.extend(before(core, session, &fences[answers.len()..], &leases, "status BETWEEN 1 AND 3").await?);
             continue;
         };
@@ -51,11 +54,12 @@ pub(super) async fn finish(
             change.unready(lease.place);
         }
         let policy = policies.get(&lease.job).copied().unwrap_or_default();
-        let finished = end(core, session, &mut change, &mut permits, &lease, result, policy, now).await?;
+        let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
+        let finished = end(&mut work, &mut runs, &lease, result, policy).await?;
         answers.push(FinishAnswer::Taken(finished));
     }
     output.write(core, session).await?;
-    change.write(core, session, now, Vec::new()).await?;
+    runs.write(&mut Work { core, session, change: &mut change, permits: &mut permits, now }).await?;
     permits.write(session).await?;
     failpoint::pass("finish.before-commit");
     session.commit().await?;
@@ -70,50 +74,58 @@ pub(super) async fn give_back(
     session: &mut Session,
     requests: &[Vec<Return>],
 ) -> Result<Answers<Vec<FinishAnswer>>, Fault> {
-    let now = session.begin(core.clock_offset()).await?;
+    let (now, mut runs) = Runs::begin(core, session, requests.iter().flatten().map(|back| &back.fence)).await?;
     let mut leases = take_leases(session, requests.iter().flatten().map(|back| &back.fence)).await?;
     let mut permits = Permits::default();
+    let keys = look_into_runs(session, &mut runs, &leases).await?;
     let cancelling = leases.values().filter(|lease| lease.cancelling);
-    permits.lock(session, cancelling.filter_map(|lease| lease.permit)).await?;
+    permits.lock(session, keys.into_iter().chain(cancelling.filter_map(|lease| lease.permit))).await?;
 
     let fences: Vec<Fence> = requests.iter().flatten().map(|back| back.fence).collect();
     let mut answers = Vec::with_capacity(fences.len());
     let mut change = Change::default();
     while let Some(fence) = fences.get(answers.len()) {
         let Some(lease) = leases.remove(fence) else {
-            std::mem::take(&mut change).write(core, session, now, Vec::new()).await?;
+            let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
+            runs.write(&mut work).await?;
             answers.extend(before(core, session, &fences[answers.len()..], &leases, "status = 5").await?);
             continue;
         };
         if lease.is_reclaimable() {
             change.unready(lease.place);
         }
+        core.registry.bucket(session, lease.place.bucket).await?;
         let attempt = lease.end(AttemptStatus::Returned);
-        let mut freed = Vec::new();
+        let job = lease.place.seq;
+        let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
+        let mut followed = Followed::default();
         let state = if lease.cancelling {
-            lease.end_job(core, &mut change, JobState::Cancelled, lease.counts, lease.reason.clone(), attempt);
-            if let Some(permit) = lease.permit {
-                freed = permits.give_back(core, session, &mut change, permit).await?;
-            }
+            lease.end_job(core, work.change, JobState::Cancelled, lease.counts, lease.reason.clone(), attempt);
+            followed = Followed::freeing(lease.permit);
             JobState::Cancelled
         } else {
-            core.registry.bucket(session, lease.place.bucket).await?;
-            change.attempt(lease.place.seq, attempt);
-            change.count(core, lease.place.bucket, Some(JobState::Running), Some(JobState::Ready));
-            change.ready(lease.place, lease.counts);
-            freed.push(lease.place.bucket);
+            work.change.attempt(job, attempt);
+            again(&mut work, &mut runs, &lease, lease.counts, &mut followed).await?;
             JobState::Ready
         };
-        answers.push(FinishAnswer::Taken(Finished {
-            state,
-            started_at: Timestamp(lease.started_at),
-            worker: lease.worker(),
-            next_at: None,
-            readied: readied(core, freed),
-            run: crate::RunProgress::default(),
-        }));
+        if lease.run.is_some() {
+            runs.let_go(job);
+            if lease.cancelling {
+                let ending = Ending {
+                    state,
+                    attempt: lease.counts.attempt,
+                    exit_code: ExitCode::OfBefore,
+                    message: lease.reason.clone(),
+                };
+                runs.ended(&mut work, job, &ending, &mut followed).await?;
+            } else {
+                runs.retried(job, fence.attempt, None, now, &mut followed)?;
+            }
+        }
+        followed.give_back(&mut runs, &mut work).await?;
+        answers.push(FinishAnswer::Taken(lease.finished(core, state, None, followed)));
     }
-    change.write(core, session, now, Vec::new()).await?;
+    runs.write(&mut Work { core, session, change: &mut change, permits: &mut permits, now }).await?;
     permits.write(session).await?;
     session.commit().await?;
     Ok(share_out(requests, answers))
@@ -153,19 +165,46 @@ async fn policies(
     Ok(policies)
 }
 
-/// Ends an attempt with its result.
-#[allow(clippy::too_many_arguments, reason = "one transition, and what it reads and writes")]
-async fn end(
-    core: &Core,
+/// Reads what may follow in runs from the ends of these jobs; returns the keys that it needs.
+async fn look_into_runs(
     session: &mut Session,
-    change: &mut Change,
-    permits: &mut Permits,
+    runs: &mut Runs,
+    leases: &HashMap<Fence, LeaseRow>,
+) -> Result<Vec<i64>, Fault> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let jobs: Vec<i64> = leases.values().filter(|lease| lease.run.is_some()).map(|lease| lease.place.seq).collect();
+    runs.load_ends(session, &jobs).await?;
+    Ok(runs.permits().collect())
+}
+
+/// The job is ready for another attempt.
+async fn again(
+    work: &mut Work<'_>,
+    runs: &mut Runs,
+    lease: &LeaseRow,
+    counts: Counts,
+    followed: &mut Followed,
+) -> Result<(), Fault> {
+    let place = if lease.run.is_some() { runs.enter(work, lease.place).await? } else { lease.place };
+    work.change.count(work.core, lease.place.bucket, Some(lease.state()), None);
+    work.change.count(work.core, place.bucket, None, Some(JobState::Ready));
+    work.change.ready(place, counts);
+    followed.readied.push(place.bucket);
+    Ok(())
+}
+
+/// Ends an attempt with its result.
+async fn end(
+    work: &mut Work<'_>,
+    runs: &mut Runs,
     lease: &LeaseRow,
     result: &AttemptResult,
     policy: Policy,
-    now: Timestamp,
 ) -> Result<Finished, Fault> {
-    core.registry.bucket(session, lease.place.bucket).await?;
+    let core = work.core;
+    core.registry.bucket(work.session, lease.place.bucket).await?;
     let status = lifecycle::attempt_status(result.outcome, lease.cancelling);
     let failures = small(lease.counts.failures.into());
     let next = lifecycle::after(result, lease.cancelling, failures, policy.max_retries, &policy.backoff);
@@ -181,42 +220,62 @@ async fn end(
         steps: (!result.steps.is_empty()).then(|| json(&result.steps)).transpose()?,
         ..lease.end(status)
     };
-    let mut freed = Vec::new();
+    let message = attempt.error.clone();
+    let job = lease.place.seq;
+    let mut followed = Followed::default();
     let mut next_at = None;
     let state = match next {
         Next::Final(state) => {
             let reason = if state == JobState::Cancelled { lease.reason.clone() } else { None };
-            lease.end_job(core, change, state, counts, reason, attempt);
+            lease.end_job(core, work.change, state, counts, reason, attempt);
             state
         }
         Next::Retry(wait) => {
-            change.attempt(lease.place.seq, attempt);
+            work.change.attempt(job, attempt);
             if wait.is_zero() {
-                change.ready(lease.place, counts);
-                freed.push(lease.place.bucket);
+                again(work, runs, lease, counts, &mut followed).await?;
                 JobState::Ready
             } else {
-                let due = now.plus(wait);
+                let due = work.now.plus(wait);
                 next_at = Some(due);
-                change.scheduled(lease.place, counts, due);
+                work.change.scheduled(lease.place, counts, due);
+                work.change.count(core, lease.place.bucket, Some(lease.state()), Some(JobState::Scheduled));
                 JobState::Scheduled
             }
         }
     };
-    if !state.is_final() {
-        change.count(core, lease.place.bucket, Some(lease.state()), Some(state));
+    followed.freed.extend(lease.permit.filter(|_| state != JobState::Ready));
+    if lease.run.is_some() {
+        runs.let_go(job);
+        if state.is_final() {
+            let message = match state {
+                JobState::Completed => None,
+                JobState::Cancelled => lease.reason.clone(),
+                _ => message,
+            };
+            let exit_code = ExitCode::Is(result.exit_code);
+            let ending = Ending { state, attempt: counts.attempt, exit_code, message };
+            runs.handed(job, Handed { outputs: result.outputs.clone(), artifacts: result.artifacts.clone() })?;
+            runs.ended(work, job, &ending, &mut followed).await?;
+        } else {
+            runs.retried(job, result.fence.attempt, message, work.now, &mut followed)?;
+        }
     }
-    if let Some(permit) = lease.permit.filter(|_| state != JobState::Ready) {
-        freed.extend(permits.give_back(core, session, change, permit).await?);
+    followed.give_back(runs, work).await?;
+    Ok(lease.finished(core, state, next_at, followed))
+}
+
+impl LeaseRow {
+    fn finished(&self, core: &Core, state: JobState, next_at: Option<Timestamp>, followed: Followed) -> Finished {
+        Finished {
+            state,
+            started_at: Timestamp(self.started_at),
+            worker: self.worker(),
+            next_at,
+            readied: readied(core, followed.readied),
+            run: followed.progress,
+        }
     }
-    Ok(Finished {
-        state,
-        started_at: Timestamp(lease.started_at),
-        worker: WorkerId(lease.worker.clone()),
-        next_at,
-        readied: readied(core, freed),
-        run: crate::RunProgress::default(),
-    })
 }
 
 /// Answers the first of these fences and those next to it under which no lease (of those still to be ended) is held:

@@ -23,13 +23,14 @@ const SHOWN: &str = "
            coalesce(s.attempt, b.attempt, r.attempt), coalesce(s.failures, b.failures, r.failures),
            coalesce(s.lost, b.lost, r.lost),
            last.worker, last.started_at, last.output_bytes,
-           told.exit_code, told.error, told.usage, told.status
+           told.exit_code, told.error, told.usage, told.status, w.seq IS NOT NULL AS is_waiting
     FROM executr.job j
     LEFT JOIN executr.scheduled s ON s.seq = j.seq
     LEFT JOIN executr.blocked b ON b.seq = j.seq
     LEFT JOIN executr.lease l ON l.job = j.id
     LEFT JOIN executr.ended e ON e.seq = j.seq
     LEFT JOIN executr.ready r ON r.bucket = j.bucket AND r.seq = j.seq
+    LEFT JOIN executr.waiting w ON j.run IS NOT NULL AND w.seq = j.seq
     LEFT JOIN LATERAL (SELECT a.worker, a.started_at, a.output_bytes FROM executr.all_attempts a
                        WHERE a.seq = j.seq ORDER BY a.attempt DESC LIMIT 1) AS last ON true
     LEFT JOIN LATERAL (SELECT a.exit_code, a.error, a.usage, a.status FROM executr.all_attempts a
@@ -75,6 +76,8 @@ async fn record(core: &Core, session: &mut Session, row: &Row) -> Result<Option<
         (JobState::Scheduled, 24, told_error())
     } else if row.get(8) {
         (JobState::Blocked, 24, told_error())
+    } else if row.get(34) {
+        (JobState::Waiting, 24, None)
     } else {
         (JobState::Ready, 24, told_error())
     };
@@ -159,7 +162,7 @@ pub(super) async fn list(core: &Core, session: &mut Session, query: &JobQuery) -
              AND NOT EXISTS (SELECT FROM executr.lease l WHERE l.job = j.id)"
         }
         Some(JobStatus::Running) => "j.id IN (SELECT job FROM executr.lease)",
-        Some(JobStatus::Completed) => "EXISTS (SELECT FROM executr.ended e WHERE e.seq = j.seq AND e.state = 5)",
+        Some(JobStatus::Completed) => "EXISTS (SELECT FROM executr.ended e WHERE e.seq = j.seq AND e.state IN (5, 8))",
         Some(JobStatus::Failed) => "j.seq IN (SELECT seq FROM executr.ended e WHERE e.state = 6 AND e.state > 5)",
         Some(JobStatus::Cancelled) => "j.seq IN (SELECT seq FROM executr.ended e WHERE e.state = 7 AND e.state > 5)",
     };

@@ -19,7 +19,7 @@ use crate::{LeaseRecord, MAX_LOST_LEASES, RenewAnswer, Renewal};
 macro_rules! lease_columns {
     () => {
         "l.job, l.seq, l.bucket, l.permit, l.attempt, l.failures, l.lost, l.lease, l.worker, l.ip, l.started_at, \
-         l.expires_at, l.due_at, l.period, l.cancelling, l.reason, l.output_end"
+         l.expires_at, l.due_at, l.period, l.cancelling, l.reason, l.output_end, l.run"
     };
 }
 pub(super) use lease_columns;
@@ -41,6 +41,8 @@ pub(super) struct LeaseRow {
     pub(super) cancelling: bool,
     pub(super) reason: Option<String>,
     pub(super) output_end: i64,
+    /// The run of its job, if it is of one.
+    pub(super) run: Option<i64>,
 }
 
 impl LeaseRow {
@@ -61,6 +63,7 @@ impl LeaseRow {
             cancelling: row.get(at + 14),
             reason: row.get(at + 15),
             output_end: row.get(at + 16),
+            run: row.get(at + 17),
         }
     }
 
@@ -219,7 +222,7 @@ pub(super) async fn list(core: &Core, session: &mut Session, of: Of<'_>) -> Resu
             expires_at: Timestamp(lease.expires_at),
             cancelling: lease.cancelling,
             tenant: bucket.tenant.clone(),
-            spec: super::job::spec(row.get(17))?,
+            spec: super::job::spec(row.get(18))?,
         });
     }
     Ok(leases)
@@ -240,6 +243,7 @@ pub(super) struct LeaseColumns<'a> {
     expires_at: Vec<i64>,
     due_at: Vec<Option<i64>>,
     period: Vec<i64>,
+    run: Vec<Option<i64>>,
 }
 
 impl<'a> LeaseColumns<'a> {
@@ -258,6 +262,7 @@ impl<'a> LeaseColumns<'a> {
             expires_at: leases.iter().map(|lease| lease.expires_at).collect(),
             due_at: leases.iter().map(|lease| lease.due_at).collect(),
             period: leases.iter().map(|lease| lease.period).collect(),
+            run: leases.iter().map(|lease| lease.run).collect(),
         }
     }
 
@@ -265,9 +270,10 @@ impl<'a> LeaseColumns<'a> {
     pub(super) fn step<'b>(&'b self, now: &'b i64) -> Step<'b> {
         step!(
             "INSERT INTO executr.lease (started_at, renewed_at, job, seq, bucket, permit, attempt, failures, lost, lease,
-                                        worker, ip, expires_at, due_at, period)
+                                        worker, ip, expires_at, due_at, period, run)
              SELECT $14, $14, * FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::bigint[], $5::int[], $6::int[],
-                 $7::int[], $8::uuid[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])",
+                 $7::int[], $8::uuid[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[],
+                 $15::bigint[])",
             &self.job,
             &self.seq,
             &self.bucket,
@@ -281,7 +287,8 @@ impl<'a> LeaseColumns<'a> {
             &self.expires_at,
             &self.due_at,
             &self.period,
-            now
+            now,
+            &self.run
         )
     }
 }

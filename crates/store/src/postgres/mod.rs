@@ -37,6 +37,7 @@ mod pool;
 mod registry;
 mod retention;
 mod retire;
+mod runs;
 mod schema;
 mod session;
 mod signals;
@@ -64,7 +65,7 @@ use self::session::Session;
 use self::signals::Signals;
 use crate::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer, JobRecord,
-    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, Signal, Store, StoreCounters, StoreError,
+    LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, RunStore, Signal, Store, StoreCounters, StoreError,
     SubmitAnswer, TokenRecord, WorkerRecord,
 };
 
@@ -329,6 +330,10 @@ impl Store for PostgresStore {
 
     fn publish(&self, signal: Signal) {
         self.signals.publish(signal);
+    }
+
+    fn runs(&self) -> Option<&dyn RunStore> {
+        Some(self)
     }
 
     fn counters(&self) -> StoreCounters {

@@ -3,11 +3,12 @@
 //! A key's row is locked by whoever takes or gives back a permit of it, so `blocked` rows of a key change under that
 //! lock only.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::change::{Change, Counts, Place};
 use super::core::Core;
 use super::fault::Fault;
+use super::runs;
 use super::session::{Session, step};
 
 /// So many waiting jobs of a key are looked at together.
@@ -15,6 +16,7 @@ const PAGE: i64 = 64;
 
 struct Waiting {
     place: Place,
+    workspace: Option<i64>,
     counts: Counts,
     limit: i64,
 }
@@ -98,6 +100,23 @@ impl Permits {
         free
     }
 
+    /// Jobs were put in line for these keys, and are written: they are to be read again.
+    pub(super) fn look_again(&mut self, ids: &[i64]) {
+        for id in ids {
+            if let Some(key) = self.0.get_mut(id) {
+                *key = Key { held: key.held, changed: key.changed, read_to: (-1, 0), ..Key::default() };
+            }
+        }
+    }
+
+    /// These jobs wait for no key any more.
+    pub(super) fn out_of_line(&mut self, jobs: impl Iterator<Item = i64>) {
+        let jobs: HashSet<i64> = jobs.collect();
+        for key in self.0.values_mut() {
+            key.waiting.retain(|waiting| !jobs.contains(&waiting.place.seq));
+        }
+    }
+
     /// Gives a permit back. The jobs that become ready by it are put into `change`; their buckets are returned.
     pub(super) async fn give_back(
         &mut self,
@@ -121,15 +140,15 @@ impl Permits {
             let Some(first) = key.waiting.pop_front() else { break };
             key.held += 1;
             core.registry.bucket(session, first.place.bucket).await?;
-            change.unblocked(first.place.seq);
-            change.ready(first.place, first.counts);
-            change.count(
-                core,
-                first.place.bucket,
-                Some(executr_api::JobState::Blocked),
-                Some(executr_api::JobState::Ready),
-            );
-            freed.push(first.place.bucket);
+            let place = match first.workspace {
+                Some(workspace) => runs::enter(core, session, change, workspace, first.place, None).await?,
+                None => first.place,
+            };
+            change.unblocked(place.seq);
+            change.ready(place, first.counts);
+            change.count(core, first.place.bucket, Some(executr_api::JobState::Blocked), None);
+            change.count(core, place.bucket, None, Some(executr_api::JobState::Ready));
+            freed.push(place.bucket);
         }
         Ok(freed)
     }
@@ -157,7 +176,7 @@ impl Key {
     async fn read(&mut self, session: &mut Session, id: i64) -> Result<(), Fault> {
         let rows = session
             .rows(
-                "SELECT priority, seq, bucket, permit_limit, attempt, failures, lost FROM executr.blocked
+                "SELECT priority, seq, bucket, permit_limit, attempt, failures, lost, workspace FROM executr.blocked
                  WHERE permit = $1 AND (priority, seq) > ($2, $3) ORDER BY priority, seq LIMIT $4",
                 &[&id, &self.read_to.0, &self.read_to.1, &PAGE],
             )
@@ -167,7 +186,7 @@ impl Key {
             self.read_to = (row.get(0), row.get(1));
             self.waiting.push_back(Waiting {
                 place: Place { seq: row.get(1), bucket: row.get(2) },
-
+                workspace: row.get(7),
                 limit: row.get(3),
                 counts: Counts { attempt: row.get(4), failures: row.get(5), lost: row.get(6) },
             });

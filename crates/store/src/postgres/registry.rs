@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 
 use super::fault::Fault;
 use super::session::Session;
-use crate::{MAX_CLASSES_PER_QUEUE, StoreError};
+use crate::{MAX_CLASSES_PER_QUEUE, NewJob, StoreError};
 
 /// So many different offers are remembered with the classes they meet.
 const MOST_FILTERS: usize = 256;
@@ -31,6 +31,18 @@ pub(super) struct Bucket {
     pub(super) class: Option<RequirementClass>,
     pub(super) priority: Priority,
     pub(super) tenant: Tenant,
+}
+
+impl Bucket {
+    /// That of a job.
+    pub(super) fn of(job: &NewJob) -> Self {
+        Self {
+            queue: job.queue.clone(),
+            class: Some(job.class.clone()),
+            priority: job.priority,
+            tenant: job.tenant.clone(),
+        }
+    }
 }
 
 /// Which classes of a queue a worker can run.
@@ -219,6 +231,11 @@ impl Registry {
     /// The bucket with this id, if known already.
     pub(super) fn lookup(&self, id: i32) -> Option<Arc<Bucket>> {
         self.known().by_id.get(&id).map(|kept| kept.bucket.clone())
+    }
+
+    /// The id of a bucket in use, if known already.
+    pub(super) fn id(&self, bucket: &Bucket) -> Option<i32> {
+        self.known().by_name.get(bucket).copied()
     }
 
     /// The ids of buckets, which are made if they are missing. Outside of any transaction.

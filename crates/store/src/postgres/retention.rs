@@ -1,6 +1,7 @@
-//! Deleting what is over: final jobs, and whole days of output.
+//! Deleting what is over: final jobs, final runs, and whole days of output.
 
 use executr_spec::Timestamp;
+use tokio_postgres::Row;
 
 use super::change::Change;
 use super::coding;
@@ -8,7 +9,8 @@ use super::core::Core;
 use super::fault::Fault;
 use super::output;
 use super::permits::Permits;
-use super::session::{Session, step};
+use super::runs;
+use super::session::{Session, Step, step};
 
 /// What is asked.
 #[derive(Clone, Copy)]
@@ -21,23 +23,49 @@ pub(super) struct Wish {
 pub(super) async fn delete_final(core: &Core, session: &mut Session, wish: Wish) -> Result<u64, Fault> {
     let now = session.begin(core.clock_offset()).await?;
     let floor = core.upkeep.deleted_to();
-    let rows = session
-        .rows(
-            "SELECT e.seq, e.completed_at, e.state, j.bucket, j.idempotency_key IS NOT NULL, j.blobs, j.permit
-             FROM (SELECT seq, completed_at, state FROM executr.ended WHERE completed_at >= $1 AND completed_at < $2
-                   ORDER BY completed_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED) AS e
-             JOIN executr.job j ON j.seq = e.seq",
-            &[&floor, &wish.before.0, &i64::from(wish.limit)],
-        )
-        .await?;
+    // Jobs of runs go with their runs.
+    let sql = format!(
+        "{OLD} FROM (SELECT seq, completed_at, state FROM executr.ended WHERE completed_at >= $1 AND completed_at < $2
+                     AND NOT EXISTS (SELECT FROM executr.run_job rj WHERE rj.seq = ended.seq)
+                     ORDER BY completed_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED) AS e
+         JOIN executr.job j ON j.seq = e.seq"
+    );
+    let rows = session.rows(sql, &[&floor, &wish.before.0, &i64::from(wish.limit)]).await?;
+    let steps = vec![step!("DELETE FROM executr.worker WHERE last_seen < $1", &wish.before.0)];
+    delete_jobs(core, session, &mut Change::default(), &rows, steps, now).await?;
+    session.commit().await?;
+    let reached = rows.last().map(|row| row.get::<_, i64>(1));
+    let is_all = (rows.len() as u64) < u64::from(wish.limit);
+    core.upkeep.deleted(reached.filter(|_| !is_all));
+    let mut deleted = rows.len() as u64;
+    if is_all {
+        let left = wish.limit.saturating_sub(u32::try_from(deleted).unwrap_or(u32::MAX));
+        deleted += runs::delete_runs(core, session, wish.before, left).await?;
+        output::drop_days(core, session).await?;
+    }
+    Ok(deleted)
+}
+
+/// What is to be known of final jobs that are deleted, of `executr.ended e` and `executr.job j`.
+pub(super) const OLD: &str =
+    "SELECT e.seq, e.completed_at, e.state, j.bucket, j.idempotency_key IS NOT NULL, j.blobs, j.permit";
+
+/// Deletes final jobs. The statements of `more` go along.
+pub(super) async fn delete_jobs(
+    core: &Core,
+    session: &mut Session,
+    change: &mut Change,
+    rows: &[Row],
+    more: Vec<Step<'_>>,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let seqs: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-    let mut change = Change::default();
-    for row in &rows {
+    for row in rows {
         core.registry.bucket(session, row.get(3)).await?;
         change.count(core, row.get(3), Some(coding::state(row.get(2))?), None);
     }
     let some = |column: usize| rows.iter().any(|row| row.get::<_, bool>(column));
-    let mut steps = vec![step!("DELETE FROM executr.worker WHERE last_seen < $1", &wish.before.0)];
+    let mut steps = more;
     let mut permits: Vec<i64> = rows.iter().filter_map(|row| row.get(6)).collect();
     permits.sort_unstable();
     permits.dedup();
@@ -66,13 +94,5 @@ pub(super) async fn delete_final(core: &Core, session: &mut Session, wish: Wish)
             &permits
         ));
     }
-    change.write(core, session, now, steps).await?;
-    session.commit().await?;
-    let reached = rows.last().map(|row| row.get::<_, i64>(1));
-    let is_all = (rows.len() as u64) < u64::from(wish.limit);
-    core.upkeep.deleted(reached.filter(|_| !is_all));
-    if is_all {
-        output::drop_days(core, session).await?;
-    }
-    Ok(rows.len() as u64)
+    change.write(core, session, now, steps).await
 }

@@ -20,8 +20,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] =
-    [Migration { number: 1, name: "queue", serves: "0.1.0", sql: include_str!("migrations/0001_queue.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { number: 1, name: "queue", serves: "0.1.0", sql: include_str!("migrations/0001_queue.sql") },
+    Migration { number: 2, name: "runs", serves: "0.1.0", sql: include_str!("migrations/0002_runs.sql") },
+];
 
 /// The lock under which one process at a time migrates.
 const LOCK: i64 = super::registry::BUCKET_LOCK + 2;

@@ -24,6 +24,9 @@ const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET default_transaction_is
      SET enable_mergejoin = off; SET enable_bitmapscan = off; SET enable_memoize = off; \
      SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
 
+/// Begins a transaction and tells the time.
+const BEGIN: &str = "BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// Values for a statement.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -128,14 +131,30 @@ impl Session {
         Ok(prepared)
     }
 
+    /// Sends all statements at once and returns the rows of each.
+    pub(super) async fn read_all(&mut self, steps: Vec<Step<'_>>) -> Result<Vec<Vec<Row>>, Fault> {
+        let prepared = self.prepare_all(steps).await?;
+        Ok(try_join_all(prepared.iter().map(|(statement, values)| self.client.query(statement, values))).await?)
+    }
+
     /// Begins a transaction and returns its time by the store's clock.
     pub(super) async fn begin(&mut self, offset: i64) -> Result<Timestamp, Fault> {
         self.in_transaction = true;
-        let rows =
-            self.client.simple_query("BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await?;
-        let now = first_value(&rows).and_then(|text| text.parse::<i64>().ok());
-        let now = now.ok_or_else(|| Fault::Refused(StoreError::Database("it has no clock".to_owned())))?;
-        Ok(Timestamp(now + offset))
+        let rows = self.client.simple_query(BEGIN).await?;
+        time(&rows, offset)
+    }
+
+    /// The same, and reads something in it at once.
+    pub(super) async fn begin_and_read(
+        &mut self,
+        offset: i64,
+        sql: impl Into<Cow<'static, str>>,
+        values: Values<'_>,
+    ) -> Result<(Timestamp, Vec<Row>), Fault> {
+        let statement = self.statement(sql.into()).await?;
+        self.in_transaction = true;
+        let (begun, rows) = try_join(self.client.simple_query(BEGIN), self.client.query(&statement, values)).await?;
+        Ok((time(&begun, offset)?, rows))
     }
 
     /// Commits: when this returns, it is on the disk.
@@ -169,6 +188,12 @@ macro_rules! step {
     };
 }
 pub(super) use step;
+
+fn time(begun: &[SimpleQueryMessage], offset: i64) -> Result<Timestamp, Fault> {
+    let now = first_value(begun).and_then(|text| text.parse::<i64>().ok());
+    let now = now.ok_or_else(|| Fault::Refused(StoreError::Database("it has no clock".to_owned())))?;
+    Ok(Timestamp(now + offset))
+}
 
 fn first_value(messages: &[SimpleQueryMessage]) -> Option<String> {
     messages.iter().find_map(|message| match message {

@@ -144,7 +144,11 @@ async fn known_ids(session: &mut Session, jobs: &[&NewJob]) -> Result<HashSet<Uu
 }
 
 /// Checks one caller's jobs against the limit on classes.
-async fn admit(core: &Core, session: &mut Session, jobs: &[(usize, &NewJob)]) -> Result<Option<StoreError>, Fault> {
+pub(super) async fn admit(
+    core: &Core,
+    session: &mut Session,
+    jobs: &[(usize, &NewJob)],
+) -> Result<Option<StoreError>, Fault> {
     let mut by_queue: BTreeMap<&QueueName, Vec<(usize, &RequirementClass)>> = BTreeMap::new();
     for (index, job) in jobs {
         let classes = by_queue.entry(&job.queue).or_default();
@@ -170,15 +174,7 @@ type Recorded = (HashMap<JobId, (JobState, i32)>, Timestamp);
 
 /// Writes jobs that are new.
 async fn record(core: &Core, session: &mut Session, new: &[&NewJob]) -> Result<Recorded, Fault> {
-    let buckets: Vec<Bucket> = new
-        .iter()
-        .map(|job| Bucket {
-            queue: job.queue.clone(),
-            class: Some(job.class.clone()),
-            priority: job.priority,
-            tenant: job.tenant.clone(),
-        })
-        .collect();
+    let buckets: Vec<Bucket> = new.iter().map(|job| Bucket::of(job)).collect();
     let buckets = core.registry.ids(session, &buckets).await?;
 
     let now = session.begin(core.clock_offset()).await?;
@@ -257,7 +253,8 @@ async fn insert_keys(session: &mut Session, keys: &[(Key<'_>, Uuid)]) -> Result<
     Ok(())
 }
 
-struct Columns<'a> {
+/// Jobs to record, column by column.
+pub(super) struct Columns<'a> {
     id: Vec<Uuid>,
     job_type: Vec<&'a str>,
     max_retries: Vec<i64>,
@@ -269,10 +266,13 @@ struct Columns<'a> {
     spec: Vec<&'a str>,
     blob_digest: Vec<&'a [u8]>,
     blob_seq: Vec<i64>,
+    run: Option<i64>,
+    /// None at all stands for none of each.
+    workspace: Vec<Option<i64>>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(jobs: &[&'a NewJob], seqs: &[i64], permits: &[Option<(i64, i64)>]) -> Result<Self, Fault> {
+    pub(super) fn new(jobs: &[&'a NewJob], seqs: &[i64], permits: &[Option<(i64, i64)>]) -> Result<Self, Fault> {
         let backoff =
             jobs.iter().map(|job| (job.backoff != Backoff::default()).then(|| json(&job.backoff)).transpose());
         let named = || jobs.iter().zip(seqs).flat_map(|(job, seq)| job.blobs.iter().map(move |digest| (*seq, digest)));
@@ -288,15 +288,25 @@ impl<'a> Columns<'a> {
             spec: jobs.iter().map(|job| job.spec.as_str()).collect(),
             blob_digest: named().map(|(_, digest)| &digest.0[..]).collect(),
             blob_seq: named().map(|(seq, _)| seq).collect(),
+            run: None,
+            workspace: Vec::new(),
         })
     }
 
-    fn steps<'b>(&'b self, seqs: &'b Vec<i64>, buckets: &'b Vec<i32>, now: &'b i64) -> Vec<Step<'b>> {
+    /// They are jobs of this run, and use these workspaces.
+    pub(super) fn of_run(mut self, run: i64, workspaces: impl Iterator<Item = Option<i64>>) -> Self {
+        self.run = Some(run);
+        self.workspace = workspaces.collect();
+        self
+    }
+
+    pub(super) fn steps<'b>(&'b self, seqs: &'b Vec<i64>, buckets: &'b Vec<i32>, now: &'b i64) -> Vec<Step<'b>> {
         let mut steps = vec![step!(
-            "INSERT INTO executr.job (created_at, seq, id, bucket, job_type, max_retries, backoff, idempotency_key,
-                                      permit, permit_limit, blobs, spec)
-             SELECT $12, * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::text[],
-                                       $7::text[], $8::bigint[], $9::bigint[], $10::bool[], $11::text[])",
+            "INSERT INTO executr.job (created_at, run, seq, id, bucket, job_type, max_retries, backoff, idempotency_key,
+                                      permit, permit_limit, blobs, spec, workspace)
+             SELECT $12, $13, * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::text[],
+                                            $7::text[], $8::bigint[], $9::bigint[], $10::bool[], $11::text[],
+                                            $14::bigint[])",
             seqs,
             &self.id,
             buckets,
@@ -308,7 +318,9 @@ impl<'a> Columns<'a> {
             &self.permit_limit,
             &self.blobs,
             &self.spec,
-            now
+            now,
+            &self.run,
+            &self.workspace
         )];
         if !self.blob_digest.is_empty() {
             steps.push(step!(

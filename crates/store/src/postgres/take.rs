@@ -30,6 +30,9 @@ pub(super) struct Taken {
     pub(super) created_at: i64,
     pub(super) permit: Option<i64>,
     pub(super) spec: String,
+    /// Its run and the workspace that it uses, if it is of one and uses one.
+    pub(super) run: Option<i64>,
+    pub(super) workspace: Option<i64>,
     /// The lease that is revoked for it.
     pub(super) old: Option<LeaseRow>,
 }
@@ -108,7 +111,7 @@ pub(super) async fn take(
             &served_bucket
         ));
     }
-    let sql = "SELECT seq, id, created_at, permit, spec FROM executr.job WHERE seq = ANY($1)";
+    let sql = "SELECT seq, id, created_at, permit, spec, run, workspace FROM executr.job WHERE seq = ANY($1)";
     let rows = session.run_all_and_read(steps, sql, &[&taken_seq]).await?;
     let mut jobs: HashMap<i64, Row> = rows.into_iter().map(|row| (row.get(0), row)).collect();
     for (_, _, Waiting { place, counts, old, .. }) in chosen {
@@ -121,6 +124,8 @@ pub(super) async fn take(
             created_at: row.get(2),
             permit: row.get(3),
             spec: row.get(4),
+            run: row.get(5),
+            workspace: row.get(6),
             old,
         });
     }
