@@ -21,17 +21,18 @@ use crate::{BLOB_CHUNK, StoreError};
 pub(super) struct Blobs {
     blobs: PathBuf,
     uploads: PathBuf,
+    synced: bool,
     /// How long each upload is, and when it last grew.
     going_on: Mutex<HashMap<Uuid, (u64, Timestamp)>>,
 }
 
 impl Blobs {
-    pub(super) fn new(directory: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(directory: &Path, synced: bool) -> Result<Self, StoreError> {
         let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
         if uploads.exists() {
             std::fs::remove_dir_all(&uploads).map_err(from_file(&uploads))?;
         }
-        Ok(Self { blobs, uploads, going_on: Mutex::default() })
+        Ok(Self { blobs, uploads, synced, going_on: Mutex::default() })
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -73,7 +74,7 @@ impl Blobs {
         self.going_on().get(&upload).map(|(end, _)| *end)
     }
 
-    /// Makes the upload a blob's file, on disk.
+    /// Makes the upload a blob's file, on disk where the store is synced.
     pub(super) fn keep(&self, upload: Uuid, digest: Digest) -> Result<(), StoreError> {
         let (from, to) = (self.upload_path(upload), self.path(digest));
         let Some(directory) = to.parent() else { return Ok(()) };
@@ -84,6 +85,9 @@ impl Blobs {
         let keep = || {
             // Nothing was ever appended to an empty blob's upload.
             let file = File::options().write(true).create(true).truncate(false).open(&from)?;
+            if !self.synced {
+                return std::fs::rename(&from, &to);
+            }
             file.sync_all()?;
             std::fs::rename(&from, &to)?;
             File::open(directory)?.sync_all()?;

@@ -39,8 +39,8 @@ pub struct SqliteStore {
     readers: Readers,
     logs: Arc<Logs>,
     blobs: Arc<Blobs>,
-    /// Between a blob's file and its row nothing else may happen to it.
-    blob_files: tokio::sync::Mutex<()>,
+    /// Held by who makes blobs, together; alone by who deletes them: between a blob's file and its row none may go.
+    blob_files: tokio::sync::RwLock<()>,
     clock: Arc<dyn Clock>,
     signals: broadcast::Sender<Signal>,
     counters: Counters,
@@ -74,7 +74,7 @@ impl SqliteStore {
         schema::migrate(&mut connection, options.clock.now())?;
         let checkpointer = Checkpointer::start(database.clone(), &mut connection)?;
         let logs = Arc::new(Logs::new(directory.join("output")));
-        let blobs = Arc::new(Blobs::new(directory)?);
+        let blobs = Arc::new(Blobs::new(directory, options.synced)?);
         let parts = WriterParts {
             logs: logs.clone(),
             checkpointer,
@@ -86,7 +86,7 @@ impl SqliteStore {
             readers: Readers::new(database),
             logs,
             blobs,
-            blob_files: tokio::sync::Mutex::default(),
+            blob_files: tokio::sync::RwLock::default(),
             clock: options.clock.clone(),
             signals: broadcast::Sender::new(1),
             counters: Counters::default(),
@@ -263,7 +263,8 @@ impl Store for SqliteStore {
     }
 
     async fn finish_blob(&self, upload: Uuid, digest: Digest, size: u64) -> Result<(), StoreError> {
-        let _one_at_a_time = self.blob_files.lock().await;
+        // What is deleted and what is finished must not meet; what is finished beside each other shares its syncs.
+        let _not_deleted = self.blob_files.read().await;
         let uploaded = self.blobs.uploaded(upload);
         let known = self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await?;
         if uploaded.unwrap_or(0) != size && !(known.is_some() && uploaded.is_none()) {
@@ -292,7 +293,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let _one_at_a_time = self.blob_files.lock().await;
+        let _alone = self.blob_files.write().await;
         let forgotten = self.write(Kind::Sweep, move |writer| writer.forget_blobs(before)).await?;
         let blobs = self.blobs.clone();
         blocking(move || {
