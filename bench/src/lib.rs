@@ -3,7 +3,7 @@
 //! - [`bounds`]: what this machine can do at best, without any of our code in between;
 //! - [`measures`]: what is measured, one idea a file;
 //! - [`peers`]: other people's programs, whose paths are given;
-//! - [`keepers`], [`in_process`], [`program`], [`http`], [`stores`], [`statements`]: what is measured, at different depths;
+//! - [`keepers`], [`in_process`], [`program`], [`http`], [`stores`], [`statements`], [`trees`]: what is measured, at different depths;
 //! - [`report`]: medians, ratios and the table.
 //!
 //! Measures return rows; only the program prints.
@@ -18,3 +18,4 @@ pub mod program;
 pub mod report;
 pub mod statements;
 pub mod stores;
+pub mod trees;

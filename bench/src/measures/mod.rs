@@ -10,6 +10,7 @@ pub mod no_op;
 pub mod output;
 pub mod run;
 pub mod throughput;
+pub mod trees;
 pub mod workflows;
 
 use std::io;
@@ -32,7 +33,7 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 13] = [
+pub const ALL: [Measure; 10] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
@@ -46,5 +47,6 @@ pub const ALL: [Measure; 13] = [
     ("memory", memory::measure),
     ("output", output::measure),
     ("idle", idle::measure),
+    ("trees", trees::measure),
     ("workflows", workflows::measure),
 ];

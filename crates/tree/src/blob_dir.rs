@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::blob_lease::{self, BlobLease};
 use crate::file_lock::FileLock;
 use crate::partial::Partial;
+use crate::source::BlobSource;
 
 /// So many blobs are synced one by one.
 const FEW: usize = 3;
@@ -292,6 +293,13 @@ impl BlobDir {
 
     fn used_path(&self, digest: Digest) -> PathBuf {
         self.root.join(".used").join(digest.to_string())
+    }
+}
+
+impl BlobSource for BlobDir {
+    fn open_blob(&self, digest: Digest) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        let held = self.hold(digest).map_err(io::Error::other)?;
+        Ok(held.map(|file| Box::new(file) as Box<dyn io::Read + Send>))
     }
 }
 

@@ -9,8 +9,10 @@
 //! - [`FileLock`]: what several processes that share a directory agree by.
 //!
 //! All this is synchronous and knows files only: where bytes come from, and who may have them, is decided elsewhere. With
-//! the feature `wire` there is besides `wire`: trees between here and a coordinator.
+//! the feature `wire` there is besides `wire`: trees between here and a coordinator; with `archive`, trees as `.tar.zst`.
 
+#[cfg(feature = "archive")]
+mod archive;
 mod beneath;
 mod blob_dir;
 mod blob_lease;
@@ -26,6 +28,8 @@ mod stamp;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+#[cfg(feature = "archive")]
+pub use archive::{ArchiveError, export, import};
 pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
 pub use blob_lease::BlobLease;
 pub use changes::{Changes, changes, diff};

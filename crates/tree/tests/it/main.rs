@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
+mod archived;
 mod changed;
 mod directories;
 mod git;
