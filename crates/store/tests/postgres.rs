@@ -37,6 +37,8 @@ impl suite::Harness for Postgres {
     }
 }
 
+impl property::Reopen for Postgres {}
+
 contract_suite!(Postgres);
 run_suite!(Postgres);
 

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use executr_api::{AttemptResult, JobState, Outcome};
-use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, SpecJson, Step, StepCommand, WorkerId};
+use executr_api::{AttemptResult, JobState, Outcome, RunEventKind, RunQuery};
+use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, RunId, SpecJson, Step, StepCommand, WorkerId};
 use executr_store::sqlite::{SqliteOptions, SqliteStore};
-use executr_store::{CancelAnswer, Claim, Finish, FinishAnswer, NewJob, Store};
+use executr_store::{
+    CancelAnswer, Claim, Finish, FinishAnswer, Gate, NewJob, NewRun, NewRunJob, RunRecord, RunStore, Store,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -39,6 +41,33 @@ fn job() -> NewJob {
     }
 }
 
+/// A run of four jobs: one, then two, then the last.
+fn diamond() -> NewRun {
+    let step = |needs: &[u32]| NewRunJob {
+        job: job(),
+        name: format!("after-{needs:?}"),
+        needs: needs.to_vec(),
+        gate: Gate::Success,
+        continue_on_error: false,
+        pinned: None,
+        inputs: vec![],
+        done: None,
+    };
+    NewRun {
+        id: RunId(Uuid::now_v7()),
+        tenant: "default".parse().expect("a tenant"),
+        name: "diamond".to_owned(),
+        fail_fast: true,
+        timeout: None,
+        source: None,
+        rerun_of: None,
+        plan: "{}".into(),
+        blobs: vec![],
+        idempotency_key: None,
+        jobs: vec![step(&[]), step(&[0]), step(&[0]), step(&[1, 2])],
+    }
+}
+
 /// What each job was last acknowledged as: recorded, handed out, or final.
 #[derive(Default)]
 struct Acknowledged(Mutex<HashMap<JobId, JobState>>);
@@ -64,6 +93,14 @@ async fn use_it(store: Arc<SqliteStore>, acknowledged: Arc<Acknowledged>, number
                 if matches!(answers[0], CancelAnswer::Cancelled(_)) {
                     acknowledged.note(submitted.id, JobState::Cancelled);
                 }
+            }
+        }
+        if round % 4 == 1 {
+            let run = diamond();
+            let ids: Vec<_> = run.jobs.iter().map(|job| job.job.id).collect();
+            store.submit_run(run).await.expect("submitted");
+            for id in ids {
+                acknowledged.note(id, JobState::Waiting);
             }
         }
         let claim = Claim {
@@ -126,6 +163,26 @@ async fn check(directory: &Path, acknowledged: &HashMap<JobId, JobState>) {
     }
     let counted: u64 = store.stats().await.expect("stats").jobs_by_status.values().sum();
     assert_eq!(counted, found.len() as u64, "counts and jobs agree");
+    for run in RunStore::runs(&store, &RunQuery::default(), None).await.expect("listed") {
+        check_run(&store, &run).await;
+    }
+}
+
+/// A run is as one moment left it: nothing that followed from what is there is missing.
+async fn check_run(store: &SqliteStore, run: &RunRecord) {
+    let jobs = store.run_jobs(run.id, 0, u32::MAX).await.expect("read");
+    let mut counts: BTreeMap<JobState, u64> = BTreeMap::new();
+    for job in &jobs {
+        *counts.entry(job.job.state).or_default() += 1;
+        let needs_are_final = job.needs.iter().all(|need| jobs[*need as usize].job.state.is_final());
+        assert_eq!(job.job.state == JobState::Waiting, !needs_are_final, "{} in {jobs:?}", job.name);
+    }
+    assert_eq!(run.jobs, counts);
+    assert_eq!(run.state.is_final(), jobs.iter().all(|job| job.job.state.is_final()));
+    let events = store.events(run.id, 0, u32::MAX).await.expect("read");
+    assert_eq!(events.iter().map(|event| event.number).collect::<Vec<_>>(), (1..=run.last_event).collect::<Vec<_>>());
+    let ended = events.iter().filter(|event| matches!(event.kind, RunEventKind::JobEnded { .. })).count();
+    assert_eq!(ended, jobs.iter().filter(|job| job.job.state.is_final()).count());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,25 +13,33 @@ mod property;
 
 struct Embedded {
     clock: ManualClock,
-    store: Arc<SqliteStore>,
-    _directory: TempDir,
+    store: Option<Arc<SqliteStore>>,
+    directory: TempDir,
 }
 
 impl suite::Harness for Embedded {
     async fn open() -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
-        let clock = ManualClock::default();
-        let options = SqliteOptions { clock: Arc::new(clock.clone()), ..SqliteOptions::new(directory.path()) };
-        let store = Arc::new(SqliteStore::open(options).await.expect("opened"));
-        Some(Self { clock, store, _directory: directory })
+        let mut embedded = Self { clock: ManualClock::default(), store: None, directory };
+        property::Reopen::reopen(&mut embedded).await;
+        Some(embedded)
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        self.store.clone()
+        self.store.clone().expect("an open store")
     }
 
     async fn advance(&self, span: Duration) {
         self.clock.advance(span);
+    }
+}
+
+impl property::Reopen for Embedded {
+    async fn reopen(&mut self) {
+        drop(self.store.take());
+        let options =
+            SqliteOptions { clock: Arc::new(self.clock.clone()), ..SqliteOptions::new(self.directory.path()) };
+        self.store = Some(Arc::new(SqliteStore::open(options).await.expect("opened")));
     }
 }
 

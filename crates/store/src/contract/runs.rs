@@ -255,7 +255,8 @@ pub struct ArtifactRecord {
 /// waiting until [`decide`](RunStore::decide). A job without needs is looked at when it is submitted; one that was `done` is
 /// completed then, whatever it needs. What happened before a
 /// job is carried along: a job knows whether anything before it *failed* (unless `continue_on_error` took it) or was
-/// *cancelled*, however far before; so the end of a job costs what its own successors cost.
+/// *cancelled*, however far before (also what ended after a job in between was cancelled while it waited); so the end of a job costs
+/// what its own successors cost.
 /// A job's outputs and artifacts are those of the attempt that made it final.
 ///
 /// # Stopping

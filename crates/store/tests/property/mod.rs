@@ -4,19 +4,22 @@
 //! attempt, a time becomes its distance from the start, rounded so that what a real clock goes on by disappears.
 //! The clock moves by an odd amount with each command, so that times of different commands never fall together.
 
+mod runs;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::{AttemptResult, Fence, JobQuery, Outcome};
-use executr_spec::{Digest, JobId, Priority, QueueName, Timestamp};
+use executr_spec::{Digest, JobId, Offers, Priority, QueueName, RunId, Timestamp};
 use executr_store::model::ModelStore;
 use executr_store::{Claim, Finish, ManualClock, NewJob, Renewal, Return, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use uuid::Uuid;
 
+use self::runs::{RunCommand, artifact, run_command};
 use crate::suite::Harness;
 use crate::suite::output::merged;
 use crate::suite::stage::{chunk, constant, job, labelled, offering, offers, result, wish};
@@ -28,6 +31,14 @@ const STEP: Duration = Duration::from_secs(1_001_000);
 /// To which times are rounded.
 const GRAIN: i64 = 1_000_000_000;
 
+/// A harness whose store can be closed and opened again in the middle.
+pub(crate) trait Reopen: Harness {
+    /// Does so, if it means anything for such a store. Nobody else holds it meanwhile.
+    fn reopen(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
 /// Something to do. Numbers pick from what there is at that time.
 #[derive(Clone, Debug)]
 enum Command {
@@ -36,11 +47,28 @@ enum Command {
     Finish(Vec<Ended>),
     Renew(Vec<(usize, u32)>),
     GiveBack(Vec<usize>),
-    Cancel { jobs: Vec<usize>, pending_only: bool },
-    Advance { may_reclaim: bool, limit: u32 },
-    Append { lease: usize, offset: u64, length: usize },
-    Delete { ticks: u32, limit: u32 },
+    Cancel {
+        jobs: Vec<usize>,
+        pending_only: bool,
+    },
+    Advance {
+        may_reclaim: bool,
+        limit: u32,
+    },
+    Append {
+        lease: usize,
+        offset: u64,
+        length: usize,
+    },
+    Delete {
+        ticks: u32,
+        limit: u32,
+    },
     Pass(u32),
+    /// For a store that keeps runs.
+    Run(RunCommand),
+    /// The store is closed and opened again, if it can be.
+    Reopen,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +99,7 @@ struct Ended {
     outcome: Outcome,
     retryable: bool,
     output: Option<(u64, usize)>,
+    made: Vec<u8>,
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -102,10 +131,16 @@ fn claim() -> impl Strategy<Value = Wish> {
 }
 
 fn ended() -> impl Strategy<Value = Ended> {
-    let outcome = prop_oneof![3 => Just(Outcome::Succeeded), 4 => Just(Outcome::Failed), 1 => Just(Outcome::Cancelled)];
+    let outcome = prop_oneof![
+        5 => Just(Outcome::Succeeded),
+        4 => Just(Outcome::Failed),
+        1 => Just(Outcome::Cancelled),
+        1 => Just(Outcome::Skipped)
+    ];
     let output = proptest::option::of((0..30_u64, 0..20_usize));
-    (any::<usize>(), outcome, proptest::bool::weighted(0.8), output)
-        .prop_map(|(lease, outcome, retryable, output)| Ended { lease, outcome, retryable, output })
+    let made = proptest::collection::vec(0..3_u8, 0..3);
+    (any::<usize>(), outcome, proptest::bool::weighted(0.8), output, made)
+        .prop_map(|(lease, outcome, retryable, output, made)| Ended { lease, outcome, retryable, output, made })
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -126,6 +161,8 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0..4_u32, prop_oneof![1 => Just(0), 4 => Just(1_000)])
             .prop_map(|(ticks, limit)| Command::Delete { ticks, limit }),
         3 => (1..4_u32).prop_map(Command::Pass),
+        8 => run_command().prop_map(Command::Run),
+        1 => Just(Command::Reopen),
     ]
 }
 
@@ -137,12 +174,13 @@ struct Side {
     jobs: Vec<JobId>,
     /// Every lease ever handed out.
     fences: Vec<Fence>,
+    runs: Vec<RunId>,
 }
 
 impl Side {
     async fn new(store: Arc<dyn Store>) -> Self {
         let origin = store.now().await.expect("the time");
-        Self { store, origin, elapsed: Duration::ZERO, jobs: vec![], fences: vec![] }
+        Self { store, origin, elapsed: Duration::ZERO, jobs: vec![], fences: vec![], runs: vec![] }
     }
 
     fn now(&self) -> Timestamp {
@@ -219,7 +257,8 @@ impl Side {
                 let before = self.now().minus(TICK * *ticks);
                 self.plain(&store.delete_final(before, *limit).await.expect("deleted"))
             }
-            Command::Pass(_) => String::new(),
+            Command::Pass(_) | Command::Reopen => String::new(),
+            Command::Run(command) => self.carry_out_in_runs(command).await,
         }
     }
 
@@ -231,7 +270,7 @@ impl Side {
             ready.insert(number, classes.into_iter().filter(|(_, ready)| *ready).collect::<Vec<_>>());
         }
         let jobs = self.store.jobs(&JobQuery::default()).await.expect("listed");
-        self.plain(&(jobs, self.store.stats().await.expect("stats"), ready))
+        self.plain(&(jobs, self.store.stats().await.expect("stats"), ready)) + &self.runs_overview().await
     }
 
     /// What can be seen of each job.
@@ -248,7 +287,11 @@ impl Side {
             let lease = self.store.lease_of(*id).await.expect("read");
             all.push((job, attempts, lease, outputs));
         }
-        self.plain(&all)
+        let of_runs = match self.store.runs() {
+            Some(runs) => self.runs_details(runs).await,
+            None => String::new(),
+        };
+        self.plain(&all) + &of_runs
     }
 
     /// A value as text, without what is random or goes on by itself.
@@ -279,11 +322,13 @@ fn queue(number: u8) -> QueueName {
 
 impl Wish {
     fn claim(&self) -> Claim {
+        let wish = wish(&format!("worker-{}", self.worker), self.limit);
+        let offers = if self.label == 0 { offers() } else { offering(&self.label.to_string()) };
         Claim {
             queues: self.queues.iter().map(|number| queue(*number)).collect(),
-            offers: Arc::new(if self.label == 0 { offers() } else { offering(&self.label.to_string()) }),
+            offers: Arc::new(Offers { worker: Some(wish.worker.clone()), ..offers }),
             lease: TICK * self.lease,
-            ..wish(&format!("worker-{}", self.worker), self.limit)
+            ..wish
         }
     }
 }
@@ -292,7 +337,9 @@ impl Ended {
     fn finish(&self, fence: Fence) -> Finish {
         let output = self.output.map(|(offset, length)| chunk(offset, &vec![b'z'; length]));
         let retryable = self.retryable;
-        Finish { result: AttemptResult { retryable, output, ..result(fence, self.outcome) } }
+        let outputs = self.made.iter().map(|number| (number.to_string(), fence.attempt.to_string())).collect();
+        let artifacts = self.made.iter().map(|number| artifact(*number)).collect();
+        Finish { result: AttemptResult { retryable, output, outputs, artifacts, ..result(fence, self.outcome) } }
     }
 }
 
@@ -305,7 +352,7 @@ fn same(what: &str, model: &str, tested: &str) -> Result<(), TestCaseError> {
     Err(TestCaseError::fail(format!("{what}\n--- the model:\n{}\n--- the store:\n{}", near(model), near(tested))))
 }
 
-async fn both_do<H: Harness>(commands: &[Command], harness: H) -> Result<(), TestCaseError> {
+async fn both_do<H: Reopen>(commands: &[Command], mut harness: H) -> Result<(), TestCaseError> {
     let clock = ManualClock::default();
     let mut model = Side::new(Arc::new(ModelStore::new(Arc::new(clock.clone())))).await;
     let mut tested = Side::new(harness.store()).await;
@@ -315,6 +362,15 @@ async fn both_do<H: Harness>(commands: &[Command], harness: H) -> Result<(), Tes
         harness.advance(span).await;
         model.elapsed += span;
         tested.elapsed += span;
+        if let Command::Reopen = command {
+            // Nobody else may hold it meanwhile.
+            tested.store = model.store.clone();
+            harness.reopen().await;
+            tested.store = harness.store();
+        }
+        if tested.store.runs().is_none() && matches!(command, Command::Run(_)) {
+            continue;
+        }
         let at = format!("command {number}, {command:?}");
         same(&format!("answers to {at}"), &model.carry_out(command).await, &tested.carry_out(command).await)?;
         same(&format!("jobs after {at}"), &model.overview().await, &tested.overview().await)?;
@@ -323,9 +379,9 @@ async fn both_do<H: Harness>(commands: &[Command], harness: H) -> Result<(), Tes
 }
 
 /// Runs `cases` random sequences; the shortest that fails is shown.
-pub(crate) fn random_commands<H: Harness>(cases: u32) {
+pub(crate) fn random_commands<H: Reopen>(cases: u32) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let sequences = proptest::collection::vec(command(), 1..60);
     let outcome = TestRunner::new(config).run(&sequences, |commands| {
         runtime.block_on(async {

@@ -131,7 +131,7 @@ impl Writer<'_> {
         self.end_unworked(place, unworked, followed)
     }
 
-    fn job_at(&self, place: Place) -> Result<JobId, StoreError> {
+    pub(super) fn job_at(&self, place: Place) -> Result<JobId, StoreError> {
         let id = self.find("SELECT id FROM job WHERE seq = ?1", [place.seq()], |row| row.get(0).map(job_id))?;
         id.ok_or_else(|| damaged(format_args!("no job {}", place.seq())))
     }
@@ -160,13 +160,14 @@ impl Writer<'_> {
         let (seq, node) = (place.seq(), self.runs.node(place)?);
         let Unworked { state, message } = unworked;
         self.leave_pending(seq, node.bucket, node.state)?;
-        let ended = self.find(
-            "UPDATE job SET state = ?2, completed_at = ?3, due_at = NULL, error_message = ?4 WHERE seq = ?1
-             RETURNING id, attempt, exit_code",
+        let job = self.find("SELECT id, attempt, exit_code FROM job WHERE seq = ?1", [seq], |row| {
+            Ok((row.get(0).map(job_id)?, row.get(1)?, row.get(2)?))
+        })?;
+        let (id, attempt, exit_code) = job.ok_or_else(|| damaged(format_args!("no job {seq}")))?;
+        self.execute(
+            "UPDATE job SET state = ?2, completed_at = ?3, due_at = NULL, error_message = ?4 WHERE seq = ?1",
             params![seq, state_code(state), self.now().0, message],
-            |row| Ok((row.get(0).map(job_id)?, row.get(1)?, row.get(2)?)),
         )?;
-        let (id, attempt, exit_code) = ended.ok_or_else(|| damaged(format_args!("no job {seq}")))?;
         self.step(node.bucket, seq, node.state, state)?;
         if node.state == JobState::Ready && node.keyed {
             followed.freed.push((seq, node.bucket));

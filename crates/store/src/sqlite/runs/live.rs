@@ -152,16 +152,27 @@ impl Live {
 
     /// Tells the successors of a job that became final; returns those that have their turn now.
     pub(super) fn hand_on(&mut self, index: u32) -> Vec<u32> {
-        let node = self.node(index);
         let mut turns = Vec::new();
         for successor in self.successors.of(index) {
             let next = &mut self.nodes[*successor as usize];
             next.pending = next.pending.saturating_sub(1);
-            if !next.done {
-                next.before = next.before.and(node.before.with(node.state, node.continue_on_error));
-            }
             if next.has_turn() {
                 turns.push(*successor);
+            }
+        }
+        // One that was cancelled while it waited has handed on already: what it learns now goes on to those after it.
+        let mut told = vec![index];
+        while let Some(index) = told.pop() {
+            let node = self.node(index);
+            for successor in self.successors.of(index) {
+                let next = &mut self.nodes[*successor as usize];
+                let before = next.before.and(node.before.with(node.state, node.continue_on_error));
+                if before != next.before && !next.done {
+                    next.before = before;
+                    if next.state.is_final() {
+                        told.push(*successor);
+                    }
+                }
             }
         }
         turns

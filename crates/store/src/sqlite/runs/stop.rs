@@ -51,9 +51,7 @@ impl Writer<'_> {
         }
         self.tell_cancelling(number, reason, followed)?;
         for index in running {
-            let seq = Place { number, index }.seq();
-            let job = self.find("SELECT id FROM job WHERE seq = ?1", [seq], |row| row.get(0))?;
-            let job = job.map(crate::sqlite::row::job_id).ok_or_else(|| damaged(format_args!("no job {seq}")))?;
+            let job = self.job_at(Place { number, index })?;
             let live = self.leases.get(job).cloned().ok_or_else(|| damaged("a lease that is gone"))?;
             self.ask_to_stop(&live, reason)?;
             followed.run.cancelling.push((live.fence, live.worker_id()));

@@ -11,7 +11,6 @@ use super::follow::Followed;
 use super::live::{Edges, Live, Node, Place};
 use super::load::{gate_code, places_to_bytes, run_id, run_state_code};
 use crate::lifecycle::graph::{Before, Stop, Turn, after_needs};
-use crate::sqlite::error::damaged;
 use crate::sqlite::index::{BucketId, BucketKey};
 use crate::sqlite::row::{STATES, state_code, to_json};
 use crate::sqlite::writer::Writer;
@@ -164,13 +163,13 @@ impl Writer<'_> {
     /// A job that was done in an earlier run is completed.
     fn end_done(&mut self, place: Place, followed: &mut Followed) -> Result<(), StoreError> {
         let (seq, node) = (place.seq(), self.runs.node(place)?);
-        let id = self.find(
-            "UPDATE job SET state = ?2, completed_at = ?3 WHERE seq = ?1 RETURNING id",
+        let id = self.job_at(place)?;
+        self.execute(
+            "UPDATE job SET state = ?2, completed_at = ?3 WHERE seq = ?1",
             params![seq, state_code(JobState::Completed), self.now().0],
-            |row| row.get(0).map(crate::sqlite::row::job_id),
         )?;
         self.step(node.bucket, seq, node.state, JobState::Completed)?;
-        followed.ended(id.ok_or_else(|| damaged(format_args!("no job {seq}")))?, JobState::Completed);
+        followed.ended(id, JobState::Completed);
         let end = JobEnd { state: JobState::Completed, attempt: 0, exit_code: None, message: None };
         // Its successors come after it, and have their turn then.
         let _: BTreeSet<u32> = self.note_end(place, end, followed)?;

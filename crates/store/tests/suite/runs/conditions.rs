@@ -103,6 +103,17 @@ pub(crate) async fn a_cancelled_job_is_no_success<H: Harness>(stage: Stage<H>) {
     assert_eq!(stage.run_state(id).await, RunState::Cancelled);
 }
 
+pub(crate) async fn what_fails_behind_a_cancelled_job_counts<H: Harness>(stage: Stage<H>) {
+    let jobs = [step("a", &[]), step("b", &[0]), step("c", &[]), gated("d", &[1, 2], Gate::Failure)];
+    let id = stage.start(going_on(jobs)).await;
+    let taken = stage.take_all().await;
+    let waiting = stage.runs().run_jobs(id, 1, 1).await.expect("read").remove(0);
+    stage.cancel_waiting(waiting.job.id).await;
+    stage.finish(taken["a"], Outcome::Failed).await;
+    stage.succeed(taken["c"]).await;
+    assert_eq!(stage.picture(id).await, "a failed, b cancelled, c completed, d ready");
+}
+
 pub(crate) async fn roots_have_conditions_too<H: Harness>(stage: Stage<H>) {
     let jobs = [
         gated("a", &[], Gate::Failure),
