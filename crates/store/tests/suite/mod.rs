@@ -21,8 +21,6 @@ pub(crate) mod overview;
 pub(crate) mod retention;
 pub(crate) mod retries;
 pub(crate) mod returning;
-// Not every store keeps runs yet.
-#[allow(dead_code, unused_macros)]
 #[macro_use]
 pub(crate) mod runs;
 pub(crate) mod stage;
