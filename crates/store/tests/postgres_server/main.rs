@@ -1,6 +1,7 @@
 //! What only a database server can do to a store: be shared, restart, refuse, be newer.
 
 mod buckets;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use crate::lifecycle::graph::{
     Before, Stop, Turn, after_needs, counts_as_failure, end_of_run, first_failure, is_stopped, why_stopped,
 };
 use crate::postgres::change::{Counts, JobEnd, Place, readied};
+use crate::postgres::coding::state;
 use crate::postgres::core::Core;
 use crate::postgres::fault::Fault;
 use crate::postgres::session::Session;
@@ -136,7 +137,9 @@ impl Runs {
         ending: &Ending,
         followed: &mut Followed,
     ) -> Result<(), Fault> {
-        let Node { seq: job, name, continue_on_error, workspace, .. } = self.node(seq, place)?.clone();
+        let node = self.node(seq, place)?;
+        node.end = Some(ending.state);
+        let Node { seq: job, name, continue_on_error, workspace, .. } = node.clone();
         let exit_code = match ending.exit_code {
             ExitCode::Is(code) => code,
             ExitCode::OfBefore => exit_code(work.session, job).await?,
@@ -184,15 +187,48 @@ impl Runs {
         self.load(session, seq, &successors).await?;
         let before = if is_done { Before::default() } else { before };
         let handed = before.with(state, continue_on_error);
+        let mut late = Vec::new();
         let run = self.run(seq)?;
         for successor in successors {
             let Some(node) = run.nodes.get_mut(&successor) else { continue };
-            let Some(wait) = &mut node.wait else { continue };
+            let Some(wait) = &mut node.wait else {
+                late.push((successor, handed));
+                continue;
+            };
             wait.needs -= 1;
             node.before = node.before.and(handed);
             run.touched.insert(successor);
             if wait.needs == 0 {
                 queue.insert(successor);
+            }
+        }
+        self.hand_past(session, seq, late).await
+    }
+
+    /// Tells what happened before a job that didn't wait for it: one that was cancelled while it waited, or comes after such a
+    /// one. What it told those after it they are told now.
+    async fn hand_past(&mut self, session: &mut Session, seq: i64, mut late: Vec<(i32, Before)>) -> Result<(), Fault> {
+        while let Some((place, handed)) = late.pop() {
+            let Ok(node) = self.node(seq, place) else { continue };
+            let before = node.before.and(handed);
+            if before == node.before || node.is_done {
+                continue;
+            }
+            let end = match node.end {
+                None if node.wait.is_none() => how_it_ended(session, node.seq).await?,
+                known => known.map(|state| (state, false)),
+            };
+            if let Some((_, true)) = end {
+                // Whatever came before what was done in an earlier run, it is done.
+                continue;
+            }
+            node.before = before;
+            let (successors, continue_on_error) = (node.successors.clone(), node.continue_on_error);
+            self.run(seq)?.touched.insert(place);
+            if let Some((state, _)) = end {
+                self.load(session, seq, &successors).await?;
+                let handed = before.with(state, continue_on_error);
+                late.extend(successors.into_iter().map(|successor| (successor, handed)));
             }
         }
         Ok(())
@@ -374,6 +410,16 @@ fn turn(node: &Node, stop: Stop) -> Option<Next> {
         return is_stopped(node.gate, JobState::Waiting, 0, stop).then_some(Next::Turn(Turn::Cancel));
     }
     Some(Next::Turn(after_needs(node.gate, node.before, stop)))
+}
+
+/// How a job ended, if it did, and whether it was done in an earlier run.
+async fn how_it_ended(session: &mut Session, job: i64) -> Result<Option<(JobState, bool)>, Fault> {
+    let row = session.row("SELECT state, attempt FROM executr.ended WHERE seq = $1", &[&job]).await?;
+    let read = |row: tokio_postgres::Row| {
+        let ended = state(row.get(0))?;
+        Ok((ended, ended == JobState::Completed && row.get::<_, i32>(1) == 0))
+    };
+    row.map(read).transpose()
 }
 
 /// That of the job's last attempt that brought a result.

@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub(super) stopped: Option<Stopped>,
     /// It was done in an earlier run, and is about to be completed.
     pub(super) is_done: bool,
+    /// How it ended, if that was in this transaction.
+    pub(super) end: Option<JobState>,
 }
 
 /// Where a stopped job stood.
@@ -270,8 +272,8 @@ impl Runs {
         }
         run.looks += 1;
         let rows = if run.looks == MOST_LOOKS {
-            let sql = format!("{NODE} WHERE rj.run = $1 AND w.seq IS NOT NULL");
-            session.rows(sql, &[&seq]).await?
+            let sql = format!("{NODE} WHERE rj.run = $1 AND (w.seq IS NOT NULL OR rj.place = ANY($2))");
+            session.rows(sql, &[&seq, &missing]).await?
         } else {
             session.rows(format!("{NODE} WHERE rj.run = $1 AND rj.place = ANY($2)"), &[&seq, &missing]).await?
         };
@@ -303,6 +305,7 @@ impl Runs {
                 wait: needs.map(|needs| Wait { needs, asked: row.get(14) }),
                 stopped: None,
                 is_done: false,
+                end: None,
             };
             let seq = run.seq;
             self.put_node(seq, place, node)?;

@@ -128,6 +128,7 @@ async fn record(core: &Core, session: &mut Session, new: &NewRun, buckets: &[i32
                 wait: Some(Wait { needs: i32::try_from(job.needs.len()).unwrap_or(i32::MAX), asked: false }),
                 stopped: None,
                 is_done: job.done.is_some(),
+                end: None,
             },
         );
     }
