@@ -4,7 +4,8 @@
 //! flat binary job     exactly its variables
 //! other jobs          fixed base ← inherited ← what is declared              (a later one wins)
 //! fixed base          PATH, HOME, TMPDIR, LANG, USER, EXECUTR_JOB_ID, EXECUTR_JOB_TYPE, EXECUTR_ATTEMPT
-//! of workflows also   EXECUTR_WORKFLOW, EXECUTR_RUN_ID, EXECUTR_JOB_NAME, EXECUTR_STEP, JOB_ENV, STEP_OUTPUT
+//! of workflows also   EXECUTR_WORKFLOW, EXECUTR_RUN_ID, EXECUTR_JOB_NAME, EXECUTR_STEP, EXECUTR_STEP_NAME,
+//!                     JOB_ENV, STEP_OUTPUT
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) directory: &'a Path,
     /// Whether the job directory goes with the job, and temporary files may with it.
     pub(crate) is_sandbox: bool,
+    /// Whether its place is set up by scripts of somebody's own.
+    pub(crate) is_hooked: bool,
     /// Of a workflow's job.
     pub(crate) of_run: Option<&'a OfRun<'a>>,
 }
@@ -59,7 +62,9 @@ pub(crate) fn of_step<'a>(
         let directory = around.directory.as_os_str().as_bytes();
         let host = around.host;
         variables.insert(b"PATH", host.variable("PATH").unwrap_or(DEFAULT_PATH.as_bytes()));
-        variables.insert(b"HOME", directory);
+        // What isn't in a sandbox of ours, as hooks, needs what is in its user's home.
+        let home = if around.is_hooked { host.variable("HOME").unwrap_or(directory) } else { directory };
+        variables.insert(b"HOME", home);
         variables.insert(b"TMPDIR", if around.is_sandbox { directory } else { b"/tmp" });
         variables.insert(b"LANG", host.variable("LANG").unwrap_or(b"C.UTF-8"));
         if let Some(user) = host.variable("USER").or_else(|| host.variable("LOGNAME")) {
@@ -76,7 +81,9 @@ pub(crate) fn of_step<'a>(
         variables.insert(b"EXECUTR_WORKFLOW", of_run.workflow.as_bytes());
         variables.insert(b"EXECUTR_RUN_ID", of_run.run.as_bytes());
         variables.insert(b"EXECUTR_JOB_NAME", of_run.job.as_bytes());
+        // In a hook that runs a step the first is the step's path.
         variables.insert(b"EXECUTR_STEP", of_run.step.as_bytes());
+        variables.insert(b"EXECUTR_STEP_NAME", of_run.step.as_bytes());
         variables.insert(b"JOB_ENV", of_run.variables.as_os_str().as_bytes());
         variables.insert(b"STEP_OUTPUT", of_run.outputs.as_os_str().as_bytes());
     }
@@ -130,6 +137,7 @@ mod tests {
             fence: &fence,
             directory: Path::new("/jobs/j"),
             is_sandbox: true,
+            is_hooked: false,
             of_run: None,
         };
         let words = of_step(spec, around, spec.env.iter().chain(&spec.steps[0].env));

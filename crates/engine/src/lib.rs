@@ -7,6 +7,7 @@
 //! - [`binary_cache`]: programs fetched by URL;
 //! - `masking`: secret values, kept out of all that leaves the worker;
 //! - `providers`: variables that are not written in the file;
+//! - `workspaces`: places that are set up once for many jobs;
 //! - `trees`: repositories and artifacts on this worker;
 //! - [`host`]: what the engine is told of the machine; it looks up nothing by itself;
 //! - [`stop`]: how an attempt is told to end.
@@ -25,6 +26,7 @@ mod retry_delay;
 mod stop;
 mod trees;
 mod verdict;
+mod workspaces;
 
 pub use attempt::{Engine, FinishedAttempt};
 pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
@@ -32,3 +34,4 @@ pub use providers::{Providers, variables_in};
 pub use retry_delay::RetryDelay;
 pub use stop::{Stop, StopReason, Stopper};
 pub use trees::{TreeOptions, Trees};
+pub use workspaces::Workspaces;

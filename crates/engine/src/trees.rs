@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use executr_api::ErrorCode;
 use executr_spec::Digest;
 use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save};
-use executr_tree::{BlobDir, BlobDirError, Existing, Manifest, MaterialiseError, SnapshotOptions, materialise};
+use executr_tree::{BlobDir, Existing, Manifest, MaterialiseError, SnapshotOptions, materialise};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -31,8 +31,9 @@ pub struct TreeOptions {
 /// The trees of one worker.
 #[derive(Debug)]
 pub struct Trees {
-    blobs: BlobDir,
-    max_bytes: Option<u64>,
+    options: TreeOptions,
+    /// Opened with the first tree: most workers that run one job see none.
+    blobs: OnceLock<BlobDir>,
     /// The last used come last.
     ready: Mutex<VecDeque<Ready>>,
 }
@@ -75,13 +76,18 @@ impl TreeError {
 }
 
 impl Trees {
-    /// Opens the directory of their blobs.
-    ///
-    /// # Errors
-    /// When it can't be used.
-    pub fn open(options: TreeOptions) -> Result<Self, BlobDirError> {
-        let blobs = BlobDir::open(options.directory)?;
-        Ok(Self { blobs, max_bytes: options.max_bytes, ready: Mutex::default() })
+    /// No trees yet. Touches nothing.
+    #[must_use]
+    pub fn new(options: TreeOptions) -> Self {
+        Self { options, blobs: OnceLock::new(), ready: Mutex::default() }
+    }
+
+    fn blobs(&self) -> Result<&BlobDir, TreeError> {
+        if let Some(blobs) = self.blobs.get() {
+            return Ok(blobs);
+        }
+        let opened = BlobDir::open(&self.options.directory).map_err(TransferError::from)?;
+        Ok(self.blobs.get_or_init(|| opened))
     }
 
     /// A tree whose blobs are all here while this is held. Tries until it is told otherwise: dropped, or answered for good.
@@ -89,9 +95,10 @@ impl Trees {
         if let Some(tree) = self.ready(digest) {
             return Ok(tree);
         }
+        let blobs = self.blobs()?;
         let mut delay = RetryDelay::default();
         let tree = loop {
-            match fetch(remote, &self.blobs, digest, &|_| ()).await.map_err(TreeError::from) {
+            match fetch(remote, blobs, digest, &|_| ()).await.map_err(TreeError::from) {
                 Ok(tree) => break Arc::new(tree),
                 Err(error) if error.is_transient() => tokio::time::sleep(delay.next_delay()).await,
                 Err(error) => return Err(error),
@@ -105,8 +112,8 @@ impl Trees {
                 ready.pop_front();
             }
         }
-        if let (Some(most), true) = (self.max_bytes, brought > 0) {
-            let blobs = self.blobs.clone();
+        if let (Some(most), true) = (self.options.max_bytes, brought > 0) {
+            let blobs = blobs.clone();
             let trimmed = tokio::task::spawn_blocking(move || blobs.trim(most)).await;
             if let Ok(Err(error)) = trimmed {
                 tracing::warn!(%error, "the cache of trees grows: it can't be trimmed");
@@ -129,7 +136,7 @@ impl Trees {
 
     /// Puts a tree into a directory, which is made when it isn't there. What stands in its way is replaced.
     pub(crate) async fn place(&self, tree: &Arc<Fetched>, target: &Path) -> Result<(), TreeError> {
-        let (blobs, tree, target) = (self.blobs.clone(), Arc::clone(tree), target.to_owned());
+        let (blobs, tree, target) = (self.blobs()?.clone(), Arc::clone(tree), target.to_owned());
         let placing =
             tokio::task::spawn_blocking(move || materialise(&tree.manifest, &blobs, &target, Existing::Replace));
         placing.await.map_err(|_| TreeError::Broken)?.map(drop).map_err(TreeError::from)

@@ -1,9 +1,13 @@
 //! The executor contract.
 //!
 //! ```text
-//! Executor::setup_workspace → Workspace        once per worker (later: per run)
+//! Executor::setup_workspace → Workspace        once per worker, or per run where a place is made for one
 //! Workspace::setup_job      → Sandbox          per attempt
+//! Sandbox::act(SetUp)       → Execution        what the place does itself then, if anything; likewise
+//! Sandbox::act(Restore)                        per input
 //! Sandbox::execute          → Execution        per step
+//! Sandbox::act(Save)                           per output
+//! Sandbox::act(CleanUp)                        per attempt, whatever happened
 //! Sandbox::cleanup                             per attempt
 //! Workspace::cleanup                           at the end
 //! ```
@@ -81,6 +85,21 @@ pub trait Sandbox: Send {
     /// When there is something that can't be read.
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError>;
 
+    /// Starts what the place does by itself at this point, to be run like a step; `None` when that is nothing. `env` is what
+    /// it may need to know of the attempt, each `KEY=VALUE`.
+    ///
+    /// # Errors
+    /// When the place is lost, or can't do it.
+    async fn act(&mut self, act: Act<'_>, env: &[Bytes]) -> Result<Option<Box<dyn Execution + '_>>, ExecutorError> {
+        let _ = (act, env);
+        Ok(None)
+    }
+
+    /// Where in the place itself the last thing it ran failed, in words; `None` when nothing more is known than its end.
+    fn take_failure(&mut self) -> Option<String> {
+        None
+    }
+
     /// Starts a step; one at a time. That its program can't be started is an event, not an error.
     ///
     /// # Errors
@@ -146,6 +165,29 @@ pub struct StepPlan {
     pub last: bool,
 }
 
+/// What a place may do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act<'a> {
+    /// Before anything else.
+    SetUp,
+    /// Gets an artifact into the job, once its tree is where [`Sandbox::artifact_place`] says.
+    Restore {
+        /// The artifact.
+        name: &'a str,
+        /// Into which directory, from the job directory; itself when empty.
+        path: &'a Path,
+    },
+    /// Gets an artifact out of the job; its tree is there afterwards.
+    Save {
+        /// The artifact.
+        name: &'a str,
+        /// The file or directory, from the job directory.
+        path: &'a Path,
+    },
+    /// After everything else. Does nothing when nothing was begun, or the second time.
+    CleanUp,
+}
+
 /// Where the tree of an artifact is, for whoever fills or takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArtifactPlace {
@@ -206,6 +248,12 @@ pub enum ExecutorError {
         path: PathBuf,
         /// Who can write to it.
         problem: String,
+    },
+    /// Something asked for that the place's scripts don't do.
+    #[error("the executor has no hook `{hook}`; write one in its settings")]
+    NoHook {
+        /// Its name.
+        hook: &'static str,
     },
     /// What a step handed over can't be read.
     #[error("cannot read what the step wrote to {}: {source}", path.display())]

@@ -1,11 +1,13 @@
 //! Where jobs run: one folder per executor behind one contract.
 //!
 //! - [`contract`]: the hooks an executor offers, and what passes through them;
-//! - [`local`]: a directory on this machine.
+//! - [`local`]: a directory on this machine;
+//! - [`hooks`]: wherever somebody's scripts say.
 //!
 //! Spawning, streaming, exit codes and ending a process tree are the agent's, on the other side of a byte stream;
 //! executors only say where an agent is and how to reach it. What to run, for how long and what becomes of its output
 //! is the engine's.
 
 pub mod contract;
+pub mod hooks;
 pub mod local;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Engine, Inherit, Providers, Trees};
+use executr_engine::{Engine, Inherit, Providers, Trees, Workspaces};
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
 use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
-use executr_tree::BlobDirError;
 use thiserror::Error;
 
 use crate::dispatcher::Dispatcher;
@@ -49,9 +48,6 @@ pub enum WorkerError {
     /// Binaries can't be kept here.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// Repositories and artifacts can't be kept here.
-    #[error(transparent)]
-    Trees(#[from] BlobDirError),
     /// Results can't be kept here.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -107,10 +103,13 @@ impl Worker {
             kill_grace: options.kill_grace,
             aftermath: options.aftermath,
             providers: Providers::default(),
-            trees: Trees::open(options.trees.clone())?,
+            trees: Trees::new(options.trees.clone()),
+            workspaces: Workspaces::new(Arc::clone(&workspace)),
         };
-        let dispatcher = Dispatcher::new(options, hello, Arc::new(engine), outbox);
+        let engine = Arc::new(engine);
+        let dispatcher = Dispatcher::new(options, hello, Arc::clone(&engine), outbox);
         let summary = dispatcher.run(shutdown.also_what_was_told()).await;
+        engine.workspaces.clean_all().await;
         workspace.cleanup().await;
         summary
     }
@@ -125,8 +124,9 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         (Capability::Directory, options.policy.directory),
         (Capability::Inherit, options.policy.inherit != Inherit::Nothing),
     ];
+    let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
     Offers {
-        executors: [ExecutorKind::Local].into(),
+        executors: [ExecutorKind::Local].into_iter().chain(hooks).collect(),
         labels: options.labels.clone(),
         capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
         worker: None,

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use executr_api::Artifact;
-use executr_executors::contract::{ArtifactPlace, Sandbox};
+use executr_executors::contract::{Act, ArtifactPlace, Sandbox};
 use executr_spec::Digest;
 use executr_spec::workflow::{ArtifactInput, ArtifactOutput};
 use executr_tree::SnapshotOptions;
@@ -34,13 +34,13 @@ impl Attempt<'_> {
         })
     }
 
-    async fn tree(&mut self, digest: Digest, what: &str) -> Result<Arc<Fetched>, StepVerdict> {
+    pub(super) async fn tree(&mut self, digest: Digest, what: &str) -> Result<Arc<Fetched>, StepVerdict> {
         let (engine, remote, deadline) = (self.engine, self.remote(), self.job_deadline());
         let fetched = self.wait_for(engine.trees.fetch(&remote, digest), deadline).await;
         fetched.map_err(StepVerdict::ended_early)?.map_err(|error| refused(what, &error))
     }
 
-    async fn put(&mut self, tree: &Arc<Fetched>, target: &Path, what: &str) -> Result<(), StepVerdict> {
+    pub(super) async fn put(&mut self, tree: &Arc<Fetched>, target: &Path, what: &str) -> Result<(), StepVerdict> {
         let (engine, deadline) = (self.engine, self.job_deadline());
         let placed = self.wait_for(engine.trees.place(tree, target), deadline).await;
         placed.map_err(StepVerdict::ended_early)?.map_err(|error| refused(what, &error))
@@ -49,6 +49,10 @@ impl Attempt<'_> {
     /// Puts the job's copy of the repository into its directory.
     pub(super) async fn place_source(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), StepVerdict> {
         let Some(source) = self.spec.workflow.as_ref().and_then(|workflow| workflow.source) else { return Ok(()) };
+        if self.is_hooked() {
+            // It is where its hooks start.
+            return Ok(());
+        }
         if self.spec.directory.is_some() {
             let message = "a job that runs in a `directory` gets no copy of the repository; leave one of them out";
             return Err(StepVerdict::failed(message, false));
@@ -57,7 +61,7 @@ impl Attempt<'_> {
         let tree = self.tree(source, what).await?;
         sandbox.make_directory().await.map_err(|error| lost(&error))?;
         self.put(&tree, sandbox.directory(), what).await?;
-        self.has_source = true;
+        self.root = Some(sandbox.directory().to_owned());
         Ok(())
     }
 
@@ -80,6 +84,7 @@ impl Attempt<'_> {
                 StepVerdict::failed(format!("{what}: cannot make {}: {error}", target.display()), true)
             })?;
             self.put(&tree, &target, &what).await?;
+            self.pass(sandbox, Act::Restore { name: &input.name, path: &path }).await?;
         }
         Ok(())
     }
@@ -92,6 +97,7 @@ impl Attempt<'_> {
             let what = format!("output `{}`", output.name);
             let path = within(&output.path).ok_or_else(|| leads_out(&what, &output.path))?;
             let named = !path.as_os_str().is_empty();
+            self.pass(sandbox, Act::Save { name: &output.name, path: &path }).await?;
             let (path, named) = match sandbox.artifact_place(&output.name, &path) {
                 ArtifactPlace::Direct(path) => (path, named),
                 ArtifactPlace::Staged(path) => (path, false),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use executr_api::output::Stream;
 use executr_api::{MemorySource, Usage};
-use executr_executors::contract::{self, Event, ExecutorError, Program, Sandbox, StartFailed, StepPlan};
+use executr_executors::contract::{self, Act, Event, ExecutorError, Program, Sandbox, StartFailed, StepPlan};
 use executr_spec::{BinaryStep, Step, StepCommand};
 use tokio::time::Instant;
 
@@ -20,8 +20,17 @@ use crate::verdict::{self, Ending, StepVerdict, TimeLimit};
 /// When a step's time is over, and whose time that is.
 pub(super) type Deadline = Option<(Instant, TimeLimit)>;
 
+/// What to start.
+pub(super) enum Begin<'a> {
+    Step(StepPlan),
+    /// What the place does by itself, with this environment.
+    Act(Act<'a>, &'a [Bytes]),
+}
+
 /// How the execution of a step ended.
 pub(super) enum StepEnd {
+    /// There was nothing to do.
+    Nothing,
     Ended(StepVerdict, Usage),
     NotStarted(StartFailed),
 }
@@ -49,7 +58,12 @@ impl Attempt<'_> {
 
     /// The order to stop, unless it is one that was obeyed before and lets the rest of the steps run.
     pub(super) fn urgent_order(&self) -> Option<StopOrder> {
-        self.stop.order().filter(|order| order.urgent || !self.cancelled)
+        self.stop.order().filter(|order| self.obeys(order))
+    }
+
+    /// Whether an order ends what runs now.
+    pub(super) fn obeys(&self, order: &StopOrder) -> bool {
+        !self.cleaning && (order.urgent || !self.cancelled)
     }
 
     pub(super) async fn fetch(&mut self, binary: &BinaryStep, deadline: Deadline) -> Result<CachedBinary, StepVerdict> {
@@ -62,7 +76,7 @@ impl Attempt<'_> {
     pub(super) async fn execute(
         &mut self,
         sandbox: &mut dyn Sandbox,
-        plan: StepPlan,
+        begin: Begin<'_>,
         deadline: Deadline,
         capture: &mut Capture,
     ) -> Result<StepEnd, ExecutorError> {
@@ -70,14 +84,20 @@ impl Attempt<'_> {
             let verdict = StepVerdict::ended_early(Ending::Stopped(order.reason));
             return Ok(StepEnd::Ended(verdict, NO_USAGE));
         }
-        let mut execution = sandbox.execute(plan).await?;
+        let mut execution = match begin {
+            Begin::Step(plan) => sandbox.execute(plan).await?,
+            Begin::Act(act, env) => match sandbox.act(act, env).await? {
+                Some(execution) => execution,
+                None => return Ok(StepEnd::Nothing),
+            },
+        };
         let mut ending = None;
         let end = loop {
             let running = ending.is_none();
             let event = tokio::select! {
                 biased;
                 order = self.stop.ordered() => {
-                    if order.urgent || !self.cancelled {
+                    if self.obeys(&order) {
                         ending = ending.or(Some(Ending::Stopped(order.reason)));
                         execution.end(order.grace).await?;
                     }

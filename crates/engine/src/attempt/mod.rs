@@ -3,11 +3,13 @@
 //! - [`steps`]: which steps run, and what they come to together;
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
+//! - [`acts`]: what the job's place does by itself;
 //! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
 //! - [`marks`]: what is told of steps within the output.
 
+mod acts;
 mod artifacts;
 mod capture;
 mod execution;
@@ -21,6 +23,7 @@ mod variables;
 mod wanted;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +31,7 @@ use bytes::Bytes;
 use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
 use executr_expressions::Status;
-use executr_spec::JobSpec;
+use executr_spec::{ExecutorKind, JobSpec};
 use tokio::time::Instant;
 
 use crate::binary_cache::BinaryCache;
@@ -39,6 +42,7 @@ use crate::providers::Providers;
 use crate::stop::{Stop, StopReason};
 use crate::trees::Trees;
 use crate::verdict::{self, Ending, StepVerdict};
+use crate::workspaces::Workspaces;
 use execution::{Deadline, passed};
 use files::FileBlobs;
 use scope::StepRecord;
@@ -68,6 +72,8 @@ pub struct Engine {
     pub providers: Providers,
     /// Repositories and artifacts.
     pub trees: Trees,
+    /// Where jobs run whose place is set up for their run.
+    pub workspaces: Workspaces,
 }
 
 /// An attempt that ended. Nothing of it runs any more.
@@ -109,9 +115,10 @@ impl Engine {
             masking: OutputMasking::default(),
             variables: None,
             records: Vec::new(),
-            has_source: false,
+            root: None,
             file_blobs: FileBlobs::new(),
             cancelled: false,
+            cleaning: false,
             aftermath: None,
         };
         attempt.run().await
@@ -122,6 +129,11 @@ impl Engine {
         spec.validate().map_err(|error| StepVerdict::failed(format!("the job can't be run: {error}"), false))?;
         if spec.directory.is_some() && !self.policy.directory {
             let message = "this worker doesn't run jobs in a `directory`; start it with `--allow directory`";
+            return Err(StepVerdict::failed(message, true));
+        }
+        let kind = spec.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind);
+        if kind == ExecutorKind::Hooks && !self.policy.hooks {
+            let message = "this worker runs no hooks; start it with `--allow hooks`";
             return Err(StepVerdict::failed(message, true));
         }
         if !spec.inherit.is_empty() && self.policy.inherit == Inherit::Nothing {
@@ -148,11 +160,13 @@ struct Attempt<'a> {
     variables: Option<Variables>,
     /// The steps that are over.
     records: Vec<StepRecord>,
-    /// The job directory started as a copy of the repository.
-    has_source: bool,
+    /// The job's copy of the repository, before its steps change it.
+    root: Option<PathBuf>,
     file_blobs: FileBlobs,
     /// The job was asked to stop, and what ran then was ended.
     cancelled: bool,
+    /// What runs now cleans up, and no order ends it.
+    cleaning: bool,
     /// Since the job was cancelled or its time was over: until when what still runs may run.
     aftermath: Deadline,
 }
@@ -169,17 +183,43 @@ impl Attempt<'_> {
                 pids: self.spec.resources.pids.unwrap_or(0),
             },
         };
-        let progress = match self.engine.workspace.setup_job(plan).await {
-            Ok(mut sandbox) => {
-                let progress = self.run_in(sandbox.as_mut()).await;
-                if let Err(error) = sandbox.cleanup().await {
-                    tracing::warn!(job = %self.fence.job, %error, "a job wasn't cleaned up");
+        let progress = if self.is_hooked() {
+            self.run_hooked(plan).await
+        } else {
+            match self.engine.workspace.setup_job(plan).await {
+                Ok(mut sandbox) => {
+                    let progress = self.run_in(sandbox.as_mut()).await;
+                    self.leave(sandbox.as_mut()).await;
+                    progress
                 }
-                progress
+                Err(error) => Progress::of(Some(0), lost(&error)),
             }
-            Err(error) => Progress::of(Some(0), lost(&error)),
         };
         self.finish(progress).await
+    }
+
+    /// As in any other place, with what that does by itself around it.
+    async fn run_hooked(&mut self, plan: JobPlan) -> Progress {
+        let mut entered = match self.enter(plan).await {
+            Ok(entered) => entered,
+            Err(verdict) => return Progress::of(None, verdict),
+        };
+        let sandbox = entered.sandbox.as_mut();
+        let progress = match self.set_up(sandbox).await {
+            Ok(()) => self.run_in(sandbox).await,
+            Err(verdict) => Progress::of(None, verdict),
+        };
+        let known = self.known_variables();
+        let env = self.environment(sandbox, None, Some(&known));
+        self.clean_up(sandbox, &env).await;
+        self.leave(sandbox).await;
+        progress
+    }
+
+    async fn leave(&mut self, sandbox: &mut dyn Sandbox) {
+        if let Err(error) = sandbox.cleanup().await {
+            tracing::warn!(job = %self.fence.job, %error, "a job wasn't cleaned up");
+        }
     }
 
     async fn run_in(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
@@ -204,7 +244,7 @@ impl Attempt<'_> {
     async fn prepare(&mut self, sandbox: &mut dyn Sandbox) -> Result<bool, StepVerdict> {
         let Some(workflow) = self.spec.workflow.as_deref() else { return Ok(true) };
         self.place_source(sandbox).await?;
-        let root = self.has_source.then(|| sandbox.directory().to_owned());
+        let root = self.root.clone();
         self.job_variables(root.as_deref()).await?;
         if let Some(script) = &workflow.condition {
             let known = self.known_variables();
@@ -241,7 +281,7 @@ impl Attempt<'_> {
                 biased;
                 output = &mut future => return Ok(output),
                 order = self.stop.ordered() => {
-                    if order.urgent || !self.cancelled {
+                    if self.obeys(&order) {
                         return Err(Ending::Stopped(order.reason));
                     }
                 }

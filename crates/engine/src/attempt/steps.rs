@@ -11,7 +11,7 @@ use executr_tree::Manifest;
 use tokio::time::Instant;
 
 use super::capture::Capture;
-use super::execution::{StepEnd, workdir};
+use super::execution::{Begin, StepEnd, workdir};
 use super::marks::name_of;
 use super::scope::StepRecord;
 use super::tries::{Planned, Tried};
@@ -192,7 +192,7 @@ impl Attempt<'_> {
         let declared = if self.variables.is_none() && step.env_from.is_empty() {
             None
         } else {
-            let root = self.has_source.then(|| sandbox.directory().to_owned());
+            let root = self.root.clone();
             match self.step_variables(step, root.as_deref()).await {
                 Ok(declared) => Some(declared),
                 Err(verdict) => return Ran::refused(verdict),
@@ -275,9 +275,10 @@ impl Attempt<'_> {
         plan: StepPlan,
         deadline: super::execution::Deadline,
     ) -> (Result<bool, StepVerdict>, Option<Usage>) {
-        let (verdict, usage) = match self.execute(sandbox, plan, deadline, &mut Capture::default()).await {
+        let (verdict, usage) = match self.execute(sandbox, Begin::Step(plan), deadline, &mut Capture::default()).await {
             Ok(StepEnd::Ended(verdict, usage)) => (verdict, Some(usage)),
             Ok(StepEnd::NotStarted(failed)) => (verdict::of_failed_start(&failed), None),
+            Ok(StepEnd::Nothing) => (StepVerdict::failed("nothing was run", false), None),
             Err(error) => (lost(&error), None),
         };
         if let Err(problem) = self.taken(sandbox).await {
@@ -302,7 +303,7 @@ impl Attempt<'_> {
         step: Option<(usize, &Step)>,
         declared: Option<&BTreeMap<String, String>>,
     ) -> Vec<Bytes> {
-        let spec = self.spec;
+        let (spec, is_hooked) = (self.spec, self.is_hooked());
         let of_run = spec.workflow.as_deref().map(|workflow| OfRun {
             run: self.run.map(|run| run.run.to_string()).unwrap_or_default(),
             workflow: &workflow.workflow,
@@ -316,13 +317,18 @@ impl Attempt<'_> {
             inherit: self.engine.policy.inherit,
             fence: &self.fence,
             directory: sandbox.directory(),
-            is_sandbox: spec.directory.is_none(),
+            is_sandbox: spec.directory.is_none() && !is_hooked,
+            is_hooked,
             of_run: of_run.as_ref(),
         };
-        match declared {
+        let mut env = match declared {
             Some(declared) => environment::of_step(spec, around, declared),
             None => environment::of_step(spec, around, spec.env.iter().chain(step.iter().flat_map(|(_, s)| &s.env))),
+        };
+        if is_hooked {
+            self.tell_hooks(&mut env);
         }
+        env
     }
 
     /// Lets later expressions see a step that is over.

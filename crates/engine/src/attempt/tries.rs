@@ -11,8 +11,8 @@ use executr_spec::{Step, StepCommand};
 use tokio::time::Instant;
 
 use super::capture::Capture;
-use super::execution::{StepEnd, is_busy, passed, program};
-use super::{Attempt, handover, lost};
+use super::execution::{Begin, StepEnd, is_busy, passed, program};
+use super::{Attempt, acts, handover, lost};
 use crate::verdict::{self, Ending, StepVerdict};
 
 /// A step that is to run.
@@ -142,8 +142,11 @@ impl Attempt<'_> {
         };
         let mut busy = 0;
         loop {
-            return match self.execute(sandbox, plan.clone(), deadline, &mut planned.capture).await {
-                Ok(StepEnd::Ended(verdict, usage)) => (verdict, Some(usage)),
+            return match self.execute(sandbox, Begin::Step(plan.clone()), deadline, &mut planned.capture).await {
+                Ok(StepEnd::Ended(mut verdict, usage)) => {
+                    acts::explain(sandbox, &mut verdict);
+                    (verdict, Some(usage))
+                }
                 Ok(StepEnd::NotStarted(failed))
                     if is_busy(&failed) && busy < BUSY_TRIES && (index == 0 || binary.is_some()) =>
                 {
@@ -152,6 +155,7 @@ impl Attempt<'_> {
                     continue;
                 }
                 Ok(StepEnd::NotStarted(failed)) => (verdict::of_failed_start(&failed), None),
+                Ok(StepEnd::Nothing) => (StepVerdict::failed("nothing was run", false), None),
                 Err(error) => (lost(&error), None),
             };
         }

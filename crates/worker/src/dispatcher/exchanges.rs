@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use executr_api::{ApiError, ErrorCode, Fence, Orders, Report, WorkerApi};
+use executr_api::{ApiError, ErrorCode, Fence, Orders, Report, WorkerApi, WorkspaceId};
 use tokio::time::Instant;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Orders, ApiError>> + Send>>;
@@ -31,6 +31,7 @@ pub(super) struct Answered {
 pub(super) struct Brought {
     pub(super) results: Vec<Fence>,
     pub(super) returned: Vec<Fence>,
+    pub(super) cleaned: Vec<WorkspaceId>,
     /// It brought no result because this one may be why an earlier report was refused.
     pub(super) suspect: Option<Fence>,
     /// It said that the worker drains.

@@ -3,12 +3,14 @@
 //! - [`leases`]: what it holds, and what it lately held;
 //! - [`exchanges`]: what it tells the coordinator, and when;
 //! - [`orders`]: what it does on the coordinator's word;
-//! - [`tails`]: output that couldn't be appended before its attempt ended.
+//! - [`tails`]: output that couldn't be appended before its attempt ended;
+//! - [`workspaces`]: places of runs that are over, being cleaned up.
 
 mod exchanges;
 mod leases;
 mod orders;
 mod tails;
+mod workspaces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::worker::{WorkerError, WorkerSummary};
 use exchanges::{Answered, Brought, Exchanges};
 use leases::Leases;
 use tails::{TailStep, Tails};
+use workspaces::Cleaning;
 
 /// How long an idle worker's exchange may stay open. The coordinator chooses less where it wants.
 const IDLE_WAIT: Duration = Duration::from_secs(30);
@@ -48,6 +51,7 @@ pub(crate) struct Dispatcher {
     leases: Leases,
     outbox: Outbox,
     tails: Tails,
+    cleaning: Cleaning,
     /// Leases to give back unstarted.
     returned: Vec<Fence>,
     exchanges: Exchanges,
@@ -75,6 +79,7 @@ enum Wake {
     Slot(Box<SlotReport>),
     Answered(Box<Answered>, Vec<Fence>),
     Tail(TailStep),
+    Cleaned,
     Stage(Stage),
     Time,
 }
@@ -95,6 +100,7 @@ impl Dispatcher {
             leases: Leases::default(),
             outbox,
             tails: Tails::default(),
+            cleaning: Cleaning::default(),
             returned: Vec::new(),
             exchanges: Exchanges::default(),
             delay: RetryDelay::default(),
@@ -143,6 +149,7 @@ impl Dispatcher {
             Some(report) = self.reports.recv() => Wake::Slot(Box::new(report)),
             (answered, held) = self.exchanges.answered() => Wake::Answered(Box::new(answered), held),
             step = self.tails.next() => Wake::Tail(step),
+            () = self.cleaning.next() => Wake::Cleaned,
             stage = shutdown.next() => Wake::Stage(stage),
             () = tokio::time::sleep_until(alarm) => Wake::Time,
         }
@@ -162,7 +169,7 @@ impl Dispatcher {
                     self.leases.end_all();
                 }
             }
-            Wake::Time => {}
+            Wake::Cleaned | Wake::Time => {}
         }
         Ok(())
     }
@@ -213,7 +220,7 @@ impl Dispatcher {
     }
 
     fn is_done(&self) -> bool {
-        if self.stage == Stage::Run || self.leases.count() > 0 {
+        if self.stage == Stage::Run || self.leases.count() > 0 || self.cleaning.is_under_way() {
             return false;
         }
         let told = self.drain_told && self.exchanges.is_empty() && self.returned.is_empty();
@@ -243,7 +250,10 @@ impl Dispatcher {
             return;
         }
         let draining = self.stage != Stage::Run;
-        let has_news = self.outbox.has_ready() || !self.returned.is_empty() || draining && !self.drain_told;
+        let has_news = self.outbox.has_ready()
+            || !self.returned.is_empty()
+            || self.cleaning.has_news()
+            || draining && !self.drain_told;
         if self.exchanges.is_listening() && (!has_news || self.exchanges.brings_news()) {
             return;
         }
@@ -261,13 +271,15 @@ impl Dispatcher {
         let brought = Brought {
             results: finished.iter().map(|result| result.fence).collect(),
             returned: returned.clone(),
+            cleaned: self.cleaning.report(),
             suspect,
             draining,
             is_news: has_news,
         };
         // That it drains is news: while it is on its way results wait for the next, so it must not stay open.
         let wait = match (draining && (held.is_empty() || !self.drain_told), held.is_empty()) {
-            _ if suspect.is_some() => Duration::ZERO,
+            // Nothing answers these at once by itself.
+            _ if suspect.is_some() || !brought.cleaned.is_empty() => Duration::ZERO,
             (true, _) => Duration::ZERO,
             (false, true) => IDLE_WAIT.max(self.options.heartbeat_interval),
             (false, false) => self.options.heartbeat_interval,
@@ -282,7 +294,7 @@ impl Dispatcher {
             held,
             finished,
             returned,
-            cleaned: Vec::new(),
+            cleaned: brought.cleaned.clone(),
             draining,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             counters,
@@ -364,6 +376,7 @@ impl Dispatcher {
             && (brought.suspect.is_some() || !brought.results.is_empty());
         self.outbox.report_again(&brought.results);
         self.returned.extend(brought.returned);
+        self.cleaning.report_again(&brought.cleaned);
         self.outbox.save();
         if may_be_a_results_fault && self.outbox.report_was_refused(&brought.results) {
             tracing::warn!(%error, results = brought.results.len(), "the server refuses a report; finding out why");

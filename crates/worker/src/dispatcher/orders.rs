@@ -22,6 +22,7 @@ impl Dispatcher {
         self.outbox.report_was_taken(brought.suspect);
         self.leases.renewed(held, sent_at);
         self.drain_told |= brought.draining;
+        self.cleaning.was_told(&brought.cleaned);
         let verdicts = orders.verdicts.len();
         self.obey(orders);
         // What got no verdict is told again; not at once, should the coordinator never give one.
@@ -63,6 +64,9 @@ impl Dispatcher {
             tracing::info!(job = %fence.job, "a lease was lost");
             self.leases.release(fence);
             self.outbox.remove(fence);
+        }
+        for workspace in orders.workspaces {
+            self.cleaning.begin(&self.engine, workspace);
         }
         if orders.drain {
             self.drain("the server asks for it");

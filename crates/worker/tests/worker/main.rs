@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod away;
+mod hooks;
 mod jobs;
 mod leaving;
 mod rig;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use executr_api::output::{OutputChunk, Record, Records};
 use executr_api::{
     ApiError, AttemptResult, ByteStream, ErrorCode, Fence, Lease, Orders, Report, ResultVerdict, RunContext, Verdict,
-    WorkerApi,
+    WorkerApi, WorkspaceId,
 };
 use executr_spec::{Digest, JobId, JobSpec, LeaseId, SpecJson, Step, StepCommand};
 use executr_worker::{
@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) most_open: usize,
     pub(crate) lease_ms: u64,
     pub(crate) blobs: HashMap<Digest, Bytes>,
+    /// Workspaces that are needed no more.
+    pub(crate) workspaces: Vec<WorkspaceId>,
 }
 
 #[derive(Default)]
@@ -179,6 +181,7 @@ impl WorkerApi for FakeCoordinator {
                     orders.drain = state.drain;
                     orders.cancels.append(&mut state.cancels);
                     orders.releases.append(&mut state.releases);
+                    orders.workspaces.append(&mut state.workspaces);
                     while !report.draining && state.leased.len() < report.worker.slots as usize {
                         let Some(lease) = state.waiting.pop_front() else { break };
                         state.leased.insert(lease.fence, lease.clone());
