@@ -96,12 +96,15 @@ impl DatabaseArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Queue")]
 pub(crate) struct QueueRules {
-    /// How often finished jobs past their retention are looked for
+    /// How often finished jobs, runs and artifacts past their retention are looked for
     #[arg(long, env = "EXECUTR_CLEANUP_INTERVAL", value_name = "DURATION", default_value = "1h")]
     pub(crate) cleanup_interval: Span,
-    /// How long finished jobs are kept
+    /// How long finished jobs and runs are kept
     #[arg(long, env = "EXECUTR_JOB_RETENTION", value_name = "DURATION", default_value = "48h")]
     pub(crate) job_retention: Span,
+    /// How long the artifacts of runs are kept
+    #[arg(long, env = "EXECUTR_ARTIFACT_RETENTION", value_name = "DURATION", default_value = "30d")]
+    pub(crate) artifact_retention: Span,
     /// A lease: after so long without its executor a job may be taken by another
     #[arg(long, env = "EXECUTR_HEARTBEAT_TIMEOUT", value_name = "DURATION", default_value = "15s")]
     pub(crate) heartbeat_timeout: Span,

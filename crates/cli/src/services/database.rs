@@ -69,6 +69,7 @@ pub(crate) fn rules(arguments: &QueueRules) -> Options {
         lease: arguments.heartbeat_timeout.0,
         max_output_size: arguments.max_output_size,
         retention: arguments.job_retention.0,
+        artifact_retention: arguments.artifact_retention.0,
         cleanup_interval: arguments.cleanup_interval.0,
         ..Options::default()
     }
