@@ -6,6 +6,7 @@ mod calls;
 mod failures;
 mod line;
 mod lost_lines;
+mod runs;
 mod server;
 mod work;
 

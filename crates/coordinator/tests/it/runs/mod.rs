@@ -4,5 +4,6 @@ mod handing_on;
 mod questions;
 mod repeating;
 mod running;
+mod storms;
 mod taking_in;
 mod workspaces;

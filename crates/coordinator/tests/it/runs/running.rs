@@ -240,3 +240,51 @@ async fn what_is_not_there_is_not_found() {
         assert_eq!((error.code, error.context["run_id"].as_str()), (ErrorCode::NotFound, id.to_string().as_str()));
     }
 }
+
+#[tokio::test]
+async fn a_run_goes_on_from_its_directory_when_all_else_is_gone() {
+    use executr_store::sqlite::{SqliteOptions, SqliteStore};
+    let directory = tempfile::tempdir().unwrap();
+    let open = || async {
+        let store = SqliteStore::open(SqliteOptions::new(directory.path())).await.unwrap();
+        crate::support::start_on(std::sync::Arc::new(store)).await
+    };
+    let coordinator = open().await;
+    let jobs = ["a", "b: a if ${{ needs.a.outputs.k == 'v' }}", "c: b", "d: c if always()"];
+    let run = Plan::new(&jobs).submit(&coordinator).await;
+    let mut worker = Worker::new("w", 1).waiting(Duration::from_secs(5));
+    worker.exchange(&coordinator).await;
+    super::handing_on::hand_on(&mut worker, "a", &[("k", "v")], Vec::new());
+    worker.exchange(&coordinator).await;
+    while worker.held.is_empty() {
+        worker.exchange(&coordinator).await;
+    }
+    assert_eq!(worker.names(), ["b"]);
+    worker.end_all();
+    worker.wait = Duration::ZERO;
+    worker.exchange_unheard(&coordinator).await;
+    drop(coordinator);
+
+    // Another process, with a worker of its own; the lease that was on its way is lost with the first.
+    let coordinator = loop {
+        match SqliteStore::open(SqliteOptions::new(directory.path())).await {
+            Ok(store) => break crate::support::start_on(std::sync::Arc::new(store)).await,
+            Err(executr_store::StoreError::Locked { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    worker.held.clear();
+    worker.wait = Duration::from_secs(5);
+    worker.exchange(&coordinator).await;
+    for name in ["c", "d"] {
+        while worker.held.is_empty() {
+            worker.exchange(&coordinator).await;
+        }
+        assert_eq!(worker.names(), [name]);
+        worker.end_all();
+        worker.exchange(&coordinator).await;
+    }
+    assert_eq!(client(&coordinator).run(run.id).await.unwrap().state, RunState::Completed);
+    let told = events(&coordinator, run.id).await;
+    assert_eq!(told.iter().filter(|event| event.contains("started")).count(), 4, "{told:?}");
+}
