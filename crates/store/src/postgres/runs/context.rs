@@ -100,10 +100,12 @@ pub(in crate::postgres) async fn contexts(
     Ok(contexts)
 }
 
-/// The direct needs of jobs, that are final.
+/// The direct needs of jobs, that are final. (`OFFSET 0`: each is looked up by its place. While the server believes that runs
+/// are small it would go through the whole run instead.)
 pub(super) const NEEDS: &str = "SELECT rj.seq, n.name, e.state, h.outputs
      FROM executr.run_job rj CROSS JOIN LATERAL unnest(rj.needs) AS need (place)
-     JOIN executr.run_job n ON n.run = rj.run AND n.place = need.place
+     CROSS JOIN LATERAL (SELECT n.seq, n.name FROM executr.run_job n
+                         WHERE n.run = rj.run AND n.place = need.place OFFSET 0) AS n
      JOIN executr.ended e ON e.seq = n.seq LEFT JOIN executr.handed h ON h.seq = n.seq
      WHERE rj.seq = ANY($1)";
 

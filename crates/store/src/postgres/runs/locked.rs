@@ -206,8 +206,8 @@ impl Runs {
         let jobs: Vec<Uuid> = fences.map(|fence| fence.job.0).collect();
         let sql = format!(
             "SELECT {RUN} FROM executr.run r WHERE r.seq = ANY(ARRAY(
-                 SELECT l.run FROM unnest($1::uuid[]) AS asked (job) JOIN executr.lease l ON l.job = asked.job
-                 WHERE l.run IS NOT NULL))
+                 SELECT (SELECT l.run FROM executr.lease l WHERE l.job = asked.job)
+                 FROM unnest($1::uuid[]) AS asked (job)))
              ORDER BY r.seq FOR UPDATE"
         );
         let (now, rows) = session.begin_and_read(core.clock_offset(), sql, &[&jobs]).await?;

@@ -28,10 +28,10 @@ const SHOWN: &str = "
     LEFT JOIN LATERAL (
         SELECT (SELECT count(*) FROM executr.lease l WHERE l.run = r.seq AND NOT l.cancelling) AS running,
                (SELECT count(*) FROM executr.lease l WHERE l.run = r.seq AND l.cancelling) AS cancelling,
-               (SELECT count(*) FROM executr.scheduled s JOIN executr.run_job rj ON rj.seq = s.seq AND rj.run = r.seq
-                WHERE s.seq BETWEEN r.seq AND r.last_seq) AS scheduled,
-               (SELECT count(*) FROM executr.blocked b JOIN executr.run_job rj ON rj.seq = b.seq AND rj.run = r.seq
-                WHERE b.seq BETWEEN r.seq AND r.last_seq) AS blocked
+               (SELECT count(*) FROM executr.scheduled s WHERE s.seq BETWEEN r.seq AND r.last_seq AND EXISTS (
+                    SELECT FROM executr.run_job rj WHERE rj.seq = s.seq AND rj.run = r.seq OFFSET 0)) AS scheduled,
+               (SELECT count(*) FROM executr.blocked b WHERE b.seq BETWEEN r.seq AND r.last_seq AND EXISTS (
+                    SELECT FROM executr.run_job rj WHERE rj.seq = b.seq AND rj.run = r.seq OFFSET 0)) AS blocked
         WHERE r.state < 2) AS live ON true";
 
 fn record(row: &Row) -> Result<RunRecord, Fault> {

@@ -132,8 +132,9 @@ impl Runs {
                      JOIN executr.job j ON j.workspace = w.id
                      JOIN executr.ready r ON r.bucket = j.bucket AND r.seq = j.seq AND NOT r.reclaim WHERE w.run = $1
                      UNION ALL SELECT seq, 0 FROM executr.waiting WHERE asked AND seq BETWEEN $1 AND $2
-                 ) AS its JOIN executr.run_job rj ON rj.seq = its.seq AND rj.run = $1
-                 WHERE rj.gate = ANY($4)",
+                 ) AS its CROSS JOIN LATERAL (
+                     SELECT rj.place FROM executr.run_job rj
+                     WHERE rj.seq = its.seq AND rj.run = $1 AND rj.gate = ANY($4) OFFSET 0) AS rj",
                 &[&seq, &last, &buckets, &gates],
             )
             .await?;
