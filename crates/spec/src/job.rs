@@ -15,7 +15,7 @@ use crate::requirements::{Capability, ExecutorKind, Requirements};
 use crate::resources::Resources;
 use crate::step::{Step, StepCommand};
 use crate::time::{Span, Timestamp};
-use crate::workflow::WorkflowJob;
+use crate::workflow::{Provider, WorkflowJob};
 
 /// The most labels a job may ask for.
 pub const MAX_LABELS: usize = 8;
@@ -151,12 +151,16 @@ impl JobSpec {
     /// What it asks of a worker.
     #[must_use]
     pub fn requirements(&self) -> Requirements {
+        let of_workflow =
+            self.workflow.iter().flat_map(|workflow| workflow.workflow_env_from.iter().chain(&workflow.env_from));
+        let mut providers = of_workflow.chain(self.steps.iter().flat_map(|step| &step.env_from));
         let asked = [
             (self.resources.cpu.is_some(), Capability::LimitCpu),
             (self.resources.memory.is_some(), Capability::LimitMemory),
             (self.resources.pids.is_some(), Capability::LimitPids),
             (self.directory.is_some(), Capability::Directory),
             (!self.inherit.is_empty(), Capability::Inherit),
+            (providers.any(Provider::runs_a_program), Capability::Providers),
         ];
         Requirements {
             executor: self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind),
@@ -366,6 +370,15 @@ mod tests {
         let json = SpecJson::write(&spec).expect("small");
         assert_eq!(json.read().expect("a job"), spec);
         assert_eq!(spec.requirements().class().as_str(), "local +limit_memory gpu=a100");
+    }
+
+    #[test]
+    fn a_source_of_variables_that_is_a_program_asks_for_a_worker_that_runs_it() {
+        let mut spec = valid();
+        spec.steps[0].env_from = vec![Provider::Required(vec!["A".to_owned()])];
+        assert_eq!(spec.requirements().class().as_str(), "local");
+        spec.steps[0].env_from = vec![Provider::Command(vec!["vault".to_owned()])];
+        assert_eq!(spec.requirements().class().as_str(), "local +providers");
     }
 
     #[test]

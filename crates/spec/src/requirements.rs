@@ -49,11 +49,14 @@ pub enum Capability {
     Directory,
     /// Hand variables of the worker's own environment to a job. Needs `--allow inherit`.
     Inherit,
+    /// Run programs for the variables they print, `sops` among them. Needs `--allow providers`.
+    Providers,
 }
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 5] = [Self::LimitCpu, Self::LimitMemory, Self::LimitPids, Self::Directory, Self::Inherit];
+    pub const ALL: [Self; 6] =
+        [Self::LimitCpu, Self::LimitMemory, Self::LimitPids, Self::Directory, Self::Inherit, Self::Providers];
 
     /// The name on the wire.
     #[must_use]
@@ -64,6 +67,7 @@ impl Capability {
             Self::LimitPids => "limit_pids",
             Self::Directory => "directory",
             Self::Inherit => "inherit",
+            Self::Providers => "providers",
         }
     }
 }

@@ -123,6 +123,7 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         (Capability::LimitPids, limits.pids.is_ok()),
         (Capability::Directory, options.policy.directory),
         (Capability::Inherit, options.policy.inherit != Inherit::Nothing),
+        (Capability::Providers, options.policy.providers),
     ];
     let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
     Offers {

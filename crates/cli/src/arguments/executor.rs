@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use executr_api::QueueWeight;
-use executr_spec::{Bytes, Capability, Span};
+use executr_spec::{Bytes, Span};
 
 use super::connection::CredentialArgs;
 use super::server::{DatabaseArgs, ListeningArgs, QueueRules};
@@ -79,9 +79,9 @@ pub(crate) struct ExecutorChoices {
     /// Something to say of this machine, for jobs that ask for it; repeatable
     #[arg(long, env = "EXECUTR_LABEL", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = values::pair)]
     pub(crate) label: Vec<(String, String)>,
-    /// What jobs may use beyond the default: directory, inherit; repeatable
+    /// What jobs may use beyond the default: directory, inherit, providers, hooks; repeatable
     #[arg(long, env = "EXECUTR_ALLOW", value_name = "WHAT", value_delimiter = ',', value_parser = values::allowed)]
-    pub(crate) allow: Vec<Capability>,
+    pub(crate) allow: Vec<values::Allowed>,
     /// Where fetched programs are kept
     #[arg(long, env = "EXECUTR_CACHE_DIR", value_name = "DIR", default_value = "~/.executr/cache", value_parser = values::path, value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: PathBuf,

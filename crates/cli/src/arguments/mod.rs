@@ -28,7 +28,7 @@ pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, 
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
 pub(crate) use look::{CheckArgs, GraphArgs, GraphFormat, SchemaArgs};
 pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
-pub(crate) use values::OutputForm;
+pub(crate) use values::{Allowed, OutputForm};
 pub(crate) use workflow::{
     ArtifactPlace, ArtifactsArgs, ArtifactsCommand, RerunArgs, RunsArgs, WorkflowArgs, WorkflowHereArgs,
 };

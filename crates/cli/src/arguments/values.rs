@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use executr_api::QueueWeight;
-use executr_spec::{Capability, JobId};
+use executr_spec::JobId;
 
 /// How a command shows what it has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,12 +38,28 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, String> {
 }
 
 /// What jobs may use beyond the default.
-pub(crate) fn allowed(text: &str) -> Result<Capability, String> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// A directory of this machine.
+    Directory,
+    /// Variables of the executor's environment.
+    Inherit,
+    /// Programs of this machine, for the variables they print.
+    Providers,
+    /// Scripts that set up where jobs run.
+    Hooks,
+}
+
+/// One thing to allow.
+pub(crate) fn allowed(text: &str) -> Result<Allowed, String> {
     match text {
-        "directory" => Ok(Capability::Directory),
-        "inherit" => Ok(Capability::Inherit),
-        _ => Err("use directory (jobs may run in a directory of this machine) or inherit (jobs may ask for variables \
-                  of the executor's environment)"
+        "directory" => Ok(Allowed::Directory),
+        "inherit" => Ok(Allowed::Inherit),
+        "providers" => Ok(Allowed::Providers),
+        "hooks" => Ok(Allowed::Hooks),
+        _ => Err("use directory (jobs may run in a directory of this machine), inherit (jobs may ask for variables of \
+                  the executor's environment), providers (`env_from` may run programs of this machine, sops among them) \
+                  or hooks (workflows may bring the scripts that set up where their jobs run)"
             .to_owned()),
     }
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use executr_api::QueueWeight;
-use executr_spec::{Capability, QueueName};
+use executr_spec::QueueName;
 use executr_worker::{Cgroups, HostContext, Inherit, KeeperOptions, Policy, Worker, WorkerError, WorkerOptions};
 
-use crate::arguments::{ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
+use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
@@ -104,10 +104,11 @@ fn keeper() -> KeeperOptions {
     }
 }
 
-fn policy(allowed: &[Capability]) -> Policy {
+fn policy(allowed: &[Allowed]) -> Policy {
     Policy {
-        directory: allowed.contains(&Capability::Directory),
-        inherit: if allowed.contains(&Capability::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
-        ..Policy::default()
+        directory: allowed.contains(&Allowed::Directory),
+        inherit: if allowed.contains(&Allowed::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
+        providers: allowed.contains(&Allowed::Providers),
+        hooks: allowed.contains(&Allowed::Hooks),
     }
 }

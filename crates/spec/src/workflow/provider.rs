@@ -37,6 +37,14 @@ pub enum Provider {
     Command(Vec<String>),
 }
 
+impl Provider {
+    /// Whether a program of the worker's machine is run for it.
+    #[must_use]
+    pub fn runs_a_program(&self) -> bool {
+        matches!(self, Self::Sops { .. } | Self::Command(_))
+    }
+}
+
 fn yes() -> bool {
     true
 }
