@@ -132,14 +132,6 @@ impl Workspaces {
         Arc::clone(held.entry(id.clone()).or_default())
     }
 
-    /// Forgets one whose setup failed: the next job tries again from the beginning.
-    pub(crate) fn forget(&self, id: &WorkspaceId, failed: &Arc<Held>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(id).is_some_and(|held| Arc::ptr_eq(held, failed)) {
-            held.remove(id);
-        }
-    }
-
     /// Cleans one up, once no job is in it any more. One that isn't here is clean.
     pub async fn clean(&self, id: &WorkspaceId) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(id);

@@ -54,7 +54,8 @@ impl Attempt<'_> {
                 self.clean_up(&mut *own, env).await;
                 drop(own);
                 workspace.cleanup().await;
-                engine.workspaces.forget(&id, &held);
+                // Whoever waits for it, or comes later, begins anew.
+                *setup = Setup::default();
                 return Err(verdict);
             }
             *done = true;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use executr_api::output::Stream;
-use executr_api::{StepEvent, StepMark};
+use executr_api::{StepEvent, StepMark, StepOutcome};
 use executr_spec::Step;
 
 use super::Attempt;
@@ -63,6 +63,14 @@ impl Attempt<'_> {
     pub(super) fn mark_skipped(&mut self, step: &Step, index: usize) {
         if let Some(marks) = self.marks(step, index) {
             self.mark(marks.mark(StepEvent::Skipped, 1));
+        }
+    }
+
+    /// A step ended before it could begin.
+    pub(super) fn mark_refused(&mut self, step: &Step, index: usize, verdict: &StepVerdict) {
+        if let Some(marks) = self.marks(step, index) {
+            let cancelled = verdict.outcome == StepOutcome::Cancelled;
+            self.mark(marks.mark(if cancelled { StepEvent::Skipped } else { StepEvent::Failed }, 1));
         }
     }
 

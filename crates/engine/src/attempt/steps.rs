@@ -76,14 +76,9 @@ impl Progress {
 /// What became of a step.
 enum Ran {
     Skipped,
-    Tried(Tried),
-}
-
-impl Ran {
     /// It couldn't be tried.
-    fn refused(verdict: StepVerdict) -> Self {
-        Self::Tried(Tried::refused(verdict))
-    }
+    Refused(StepVerdict),
+    Tried(Tried),
 }
 
 impl Attempt<'_> {
@@ -98,7 +93,7 @@ impl Attempt<'_> {
                 if progress.over { Ran::Skipped } else { self.step(sandbox, index, step, &mut progress, wanted).await };
             if let (Ran::Skipped, Some(order), None) = (&ran, newly_cancelled, &progress.verdict) {
                 // What would have come next is what was cancelled.
-                ran = Ran::refused(StepVerdict::ended_early(Ending::Stopped(order.reason)));
+                ran = Ran::Refused(StepVerdict::ended_early(Ending::Stopped(order.reason)));
             }
             let tried = match ran {
                 Ran::Skipped => {
@@ -111,6 +106,10 @@ impl Attempt<'_> {
                     });
                     self.records.push(StepRecord::skipped(name_of(step, index)));
                     continue;
+                }
+                Ran::Refused(verdict) => {
+                    self.mark_refused(step, index, &verdict);
+                    Tried::refused(verdict)
                 }
                 Ran::Tried(tried) => tried,
             };
@@ -183,11 +182,11 @@ impl Attempt<'_> {
         match self.decide(step, progress) {
             Ok(true) => {}
             Ok(false) => return Ran::Skipped,
-            Err(verdict) => return Ran::refused(verdict),
+            Err(verdict) => return Ran::Refused(verdict),
         }
         let workdir = match workdir(step) {
             Ok(workdir) => workdir,
-            Err(verdict) => return Ran::refused(verdict),
+            Err(verdict) => return Ran::Refused(verdict),
         };
         let declared = if self.variables.is_none() && step.env_from.is_empty() {
             None
@@ -195,13 +194,13 @@ impl Attempt<'_> {
             let root = self.root.clone();
             match self.step_variables(step, root.as_deref()).await {
                 Ok(declared) => Some(declared),
-                Err(verdict) => return Ran::refused(verdict),
+                Err(verdict) => return Ran::Refused(verdict),
             }
         };
         if let (true, Some(declared)) = (self.has_files(), &declared) {
             let context = scope::context(self.spec, self.run, declared, &self.records, Status::GOOD);
             if let Err(verdict) = self.place_files(sandbox, &context).await {
-                return Ran::refused(verdict);
+                return Ran::Refused(verdict);
             }
         }
         let env = self.environment(sandbox, Some((index, step)), declared.as_ref());
@@ -217,7 +216,7 @@ impl Attempt<'_> {
             match answer {
                 Ok(true) => {}
                 Ok(false) => return Ran::Skipped,
-                Err(verdict) => return Ran::refused(verdict),
+                Err(verdict) => return Ran::Refused(verdict),
             }
         }
         let planned = Planned {
@@ -234,7 +233,7 @@ impl Attempt<'_> {
         }
         let before = match self.look(sandbox).await {
             Ok(before) => before,
-            Err(verdict) => return Ran::refused(verdict),
+            Err(verdict) => return Ran::Refused(verdict),
         };
         let mut tried = self.tries(sandbox, planned).await;
         match self.look(sandbox).await {

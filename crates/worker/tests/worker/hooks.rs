@@ -149,6 +149,28 @@ async fn a_hook_that_fails_is_named_with_its_line_and_what_was_begun_is_cleaned_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_setup_that_failed_the_next_job_begins_anew() {
+    let rig = Rig::start(|options| {
+        allow(options);
+        options.slots = 2;
+    })
+    .await;
+    let tried = rig.directory.path().join("tried");
+    let hooks = json!({
+        "setup_workspace": format!("echo x >> {0}; test $(wc -l < {0}) -ge 2; export SET=up", tried.display()),
+    });
+    let both = ["build", "test"].map(|name| submit(&rig, &job(name, &hooks, vec![step("echo $SET")]), vec![]));
+    let mut outcomes = Vec::new();
+    for fence in both {
+        outcomes.push(rig.coordinator.result(fence).await.outcome);
+    }
+    outcomes.sort_by_key(|outcome| *outcome == Outcome::Succeeded);
+    assert_eq!(outcomes, [Outcome::Failed, Outcome::Succeeded]);
+    assert!(both.iter().any(|fence| text(&rig, *fence) == "up\n"));
+    rig.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cleanup_is_done_after_a_cancellation_and_when_the_worker_ends() {
     let rig = Rig::start(allow).await;
     let here = rig.directory.path().display().to_string();

@@ -300,7 +300,10 @@ async fn expressions_see_what_earlier_steps_came_to() {
     assert!(text(&rig, fence).ends_with("1.2 5 failure build-linux noise\n"), "{}", text(&rig, fence));
     let mut wrong = step("true");
     wrong.env = env([("A", "${{ steps.absent.stdout }}")]);
-    let result = rig.coordinator.result(submit(&rig, &job(vec![step("true"), wrong]))).await;
+    let fence = submit(&rig, &job(vec![step("true"), wrong]));
+    let result = rig.coordinator.result(fence).await;
     assert!(result.error_message.is_some_and(|message| message.contains("env.A") && message.contains("absent")));
+    let told: Vec<_> = marks(&rig, fence).iter().map(|mark| (mark.event, mark.step.clone())).collect();
+    assert_eq!(told[2..], [(StepEvent::Failed, "2".to_owned())]);
     rig.drain().await;
 }
