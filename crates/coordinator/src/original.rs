@@ -200,6 +200,7 @@ fn runs_on_original(lease: &Claimed) -> bool {
                 && step.timeout.is_none()
                 && spec.timeout.is_none()
                 && spec.environment == EnvironmentBase::Empty
+                && spec.workflow.is_none()
         }
         _ => false,
     }

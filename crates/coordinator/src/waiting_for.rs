@@ -67,6 +67,11 @@ impl WaitingFor {
             return format!("an executor that serves the queue `{queue}`; none is there");
         }
         let requirements = class.requirements();
+        if let Some(worker) = &requirements.worker {
+            let there = serving.iter().any(|offers| offers.worker.as_ref() == Some(worker));
+            let slot = if there { "a free slot of" } else { "to be heard of again, or given up:" };
+            return format!("{slot} the executor {worker}, which holds its run's workspace");
+        }
         let nearest =
             serving.iter().map(|offers| requirements.lacking(offers)).min_by_key(Vec::len).unwrap_or_default();
         if nearest.is_empty() {

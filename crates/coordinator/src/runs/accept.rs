@@ -67,16 +67,16 @@ impl Core {
         let Prepared { mut run, sources, blobs } = prepared.map_err(|_| refusal::broken())??;
         let mut all = blobs;
         for source in sources {
-            let tree = self.tree_blobs(source).await.map_err(|error| error.with("field", "source"))?;
-            run.blobs.extend(tree);
+            let tree = self.tree(source).await.map_err(|error| error.with("field", "source"))?;
+            run.blobs.extend(tree.blobs);
         }
         all.extend(run.blobs.iter().copied());
         // The trees of artifacts that are handed over go with them, and may have gone.
         let mut kept = Vec::new();
         for (place, artifact) in handed.into_iter().flat_map(|(at, all)| all.into_iter().map(move |one| (at, one))) {
-            let tree = self.tree_blobs(artifact.tree).await.map_err(|error| error.with("artifact", &artifact.name))?;
-            all.extend(tree.iter().copied());
-            kept.push((place, artifact.tree, tree));
+            let tree = self.tree(artifact.tree).await.map_err(|error| error.with("artifact", &artifact.name))?;
+            all.extend(tree.blobs.iter().copied());
+            kept.push((place, artifact.tree, tree.blobs));
         }
         self.check_all_there(all).await?;
         let ids: Vec<JobId> = kept.iter().map(|(place, ..)| run.jobs[*place as usize].job.id).collect();

@@ -88,6 +88,9 @@ impl<'a> Seen<'a> {
     }
 
     fn artifacts(&mut self, workflow: &'a WorkflowJob) -> Result<(), SpecError> {
+        for (place, input) in workflow.inputs.iter().enumerate() {
+            check_name(&format!("spec.workflow.inputs[{place}].name"), &input.name)?;
+        }
         for (place, output) in workflow.outputs.iter().enumerate() {
             let field = format!("spec.workflow.outputs[{place}].name");
             check_name(&field, &output.name)?;
@@ -102,6 +105,7 @@ impl<'a> Seen<'a> {
     /// Jobs that share a workspace on one worker have to fit on one.
     fn pinned(&mut self, job: &'a PlannedJob, executor: &'a ExecutorChoice) -> Result<(), SpecError> {
         let Some(name) = pinned(executor) else { return Ok(()) };
+        check_name("spec.workflow.executor.name", name)?;
         let first = *self.pinned.entry(name).or_insert(job);
         let other = |what| {
             let text = format!(
@@ -162,7 +166,7 @@ fn problem(field: &str, text: impl Into<String>) -> SpecError {
 
 #[cfg(test)]
 mod tests {
-    use executr_spec::workflow::ArtifactOutput;
+    use executr_spec::workflow::{ArtifactInput, ArtifactOutput};
     use executr_spec::{Condition, ExecutorKind, JobSpec, Span, Step, StepCommand};
     use serde_json::json;
 
@@ -205,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         type Break = fn(&mut RunPlan);
-        let cases: [(Break, &str); 19] = [
+        let cases: [(Break, &str); 21] = [
             (|plan| plan.name.clear(), "name"),
             (|plan| plan.name = "a\nb".to_owned(), "name"),
             (|plan| plan.timeout = Some(Span::default()), "timeout"),
@@ -230,6 +234,20 @@ mod tests {
                     }
                 },
                 "jobs[1].spec.workflow.outputs[0].name",
+            ),
+            (
+                |plan| {
+                    hooks(&mut plan.jobs[0]);
+                    workflow(&mut plan.jobs[0]).executor.name = "a\0".to_owned();
+                },
+                "jobs[0].spec.workflow.executor.name",
+            ),
+            (
+                |plan| {
+                    let (name, from, path) = (String::new(), "a".to_owned(), String::new());
+                    workflow(&mut plan.jobs[1]).inputs.push(ArtifactInput { name, from, path });
+                },
+                "jobs[1].spec.workflow.inputs[0].name",
             ),
             (
                 |plan| {

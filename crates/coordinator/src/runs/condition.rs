@@ -7,7 +7,8 @@ use executr_store::{GateVerdict, Question};
 /// What becomes of a job with this condition.
 pub(super) fn verdict(condition: &Condition, question: &Question) -> GateVerdict {
     let failed = |problem: &dyn std::fmt::Display| {
-        GateVerdict::Fail(format!("its condition `{condition}` can't be decided: {problem}"))
+        // No database takes a text with NUL, which a condition may have in quotes.
+        GateVerdict::Fail(format!("its condition `{condition}` can't be decided: {problem}").replace('\0', "\u{fffd}"))
     };
     let spec = match question.spec.read() {
         Ok(spec) => spec,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use executr_api::{ApiError, AttemptResult, ErrorCode, Outcome};
 use executr_spec::JobSpec;
 
+use super::trees::Tree;
 use crate::core::Core;
 use crate::refusal;
 
@@ -38,7 +39,7 @@ impl Core {
         Ok(())
     }
 
-    async fn problem_with(&self, result: &AttemptResult) -> Result<Option<String>, ApiError> {
+    async fn problem_with(&self, result: &mut AttemptResult) -> Result<Option<String>, ApiError> {
         let bytes: usize = result.outputs.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > MAX_OUTPUTS {
             return Ok(Some(format!(
@@ -60,9 +61,9 @@ impl Core {
                 return Ok(Some(format!("its worker saved `{name}`, which is none of the job's artifacts, or twice")));
             }
         }
-        for artifact in &result.artifacts {
-            let blobs = match self.tree_blobs(artifact.tree).await {
-                Ok(blobs) => blobs,
+        for artifact in &mut result.artifacts {
+            let Tree { blobs, size, files } = match self.tree(artifact.tree).await {
+                Ok(tree) => tree,
                 Err(error) if error.code == ErrorCode::BadRequest => {
                     return Ok(Some(format!("its artifact `{}` can't be taken: {error}", artifact.name)));
                 }
@@ -77,6 +78,11 @@ impl Core {
                     blobs.len()
                 )));
             }
+            // What a manifest says of sizes may be anything; databases know no larger numbers.
+            if i64::try_from(size).is_err() {
+                return Ok(Some(format!("its artifact `{}` can't be taken: no tree has {size} bytes", artifact.name)));
+            }
+            (artifact.size, artifact.files) = (size, files);
             self.runs_kept()?.keep_artifact(job, artifact.tree, blobs).await.map_err(refusal::store)?;
         }
         Ok(None)

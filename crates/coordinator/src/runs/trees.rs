@@ -3,24 +3,37 @@
 use bytes::BytesMut;
 use executr_api::{ApiError, ErrorCode, MAX_ASKED_BLOBS};
 use executr_spec::Digest;
-use executr_tree::{MAX_MANIFEST, Manifest};
+use executr_tree::{MAX_MANIFEST, Manifest, ManifestError};
 use futures_util::TryStreamExt as _;
 
 use crate::core::Core;
 use crate::refusal;
 
+/// A tree as far as the coordinator has to know it.
+pub(super) struct Tree {
+    /// The blobs that make it, its manifest's first.
+    pub(super) blobs: Vec<Digest>,
+    /// The bytes of its files, and how many there are.
+    pub(super) size: u64,
+    pub(super) files: u64,
+}
+
 impl Core {
-    /// The blobs that make a tree, its manifest's first.
+    /// Reads a tree's manifest.
     ///
     /// # Errors
-    /// `BadRequest` when its manifest is missing, or is none.
-    pub(super) async fn tree_blobs(&self, tree: Digest) -> Result<Vec<Digest>, ApiError> {
+    /// `BadRequest` when it is missing, or is none.
+    pub(super) async fn tree(&self, tree: Digest) -> Result<Tree, ApiError> {
         let bytes = self.manifest(tree).await?;
-        let read = tokio::task::spawn_blocking(move || Manifest::parse(&bytes).map(|manifest| manifest.blobs())).await;
-        let blobs = read
-            .map_err(|_| refusal::broken())?
-            .map_err(|error| refusal::bad(format!("the blob {tree} is no tree: {error}")).with("blob", tree))?;
-        Ok(std::iter::once(tree).chain(blobs).collect())
+        let read = tokio::task::spawn_blocking(move || {
+            let manifest = Manifest::parse(&bytes)?;
+            let blobs = std::iter::once(tree).chain(manifest.blobs()).collect();
+            Ok(Tree { blobs, size: manifest.size(), files: manifest.files().count() as u64 })
+        });
+        let read = read.await.map_err(|_| refusal::broken())?;
+        read.map_err(|error: ManifestError| {
+            refusal::bad(format!("the blob {tree} is no tree: {error}")).with("blob", tree)
+        })
     }
 
     async fn manifest(&self, tree: Digest) -> Result<bytes::Bytes, ApiError> {

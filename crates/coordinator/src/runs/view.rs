@@ -41,6 +41,9 @@ impl Core {
     /// Runs, newest first.
     pub(crate) async fn runs(&self, mut query: RunQuery) -> Result<Vec<RunView>, ApiError> {
         query.limit = Some(bounded(query.limit, LISTED, MOST_LISTED, "`before`")?);
+        if query.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Err(refusal::bad("no workflow has a name with NUL in it").with("field", "name"));
+        }
         let records = self.runs_kept()?.runs(&query, None).await.map_err(refusal::store)?;
         Ok(records.into_iter().map(run_view).collect())
     }

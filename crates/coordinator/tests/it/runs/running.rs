@@ -215,6 +215,8 @@ async fn runs_are_listed_and_their_jobs_paged() {
     assert!(client.run_jobs(large.id, 700, None).await.unwrap().is_empty());
     assert!(client.run_jobs(large.id, u32::MAX, None).await.unwrap().is_empty());
     assert_eq!(client.run_plan(large.id).await.unwrap().jobs.len(), 700);
+    let odd = RunQuery { name: Some("a\0".to_owned()), ..RunQuery::default() };
+    assert_eq!(client.runs(odd).await.unwrap_err().code, ErrorCode::BadRequest);
     let too_many = RunQuery { limit: Some(1_001), ..RunQuery::default() };
     assert_eq!(client.runs(too_many).await.unwrap_err().code, ErrorCode::BadRequest);
 }
