@@ -159,9 +159,9 @@ pub(super) async fn passed(deadline: Deadline) -> TimeLimit {
     }
 }
 
-pub(super) fn program(step: &Step, binary: Option<&CachedBinary>) -> Program {
+pub(super) fn program(command: &StepCommand, binary: Option<&CachedBinary>) -> Program {
     let word = |text: &String| Bytes::copy_from_slice(text.as_bytes());
-    match (&step.command, binary) {
+    match (command, binary) {
         (StepCommand::Argv(argv), _) => Program::Argv(argv.iter().map(word).collect()),
         (StepCommand::Run(script), _) => Program::Script(Bytes::copy_from_slice(script.as_bytes())),
         (StepCommand::Binary(wanted), cached) => {

@@ -1,12 +1,13 @@
 //! Which steps run, one after another, and what they come to together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use executr_api::{Artifact, Outcome, StepOutcome, StepResult, Usage};
 use executr_executors::contract::{Handover, Program, Sandbox, StepPlan};
-use executr_expressions::{Status, Verdict};
-use executr_spec::{Condition, Step};
+use executr_expressions::{Status, Template, Verdict, interpolate};
+use executr_spec::{BinaryStep, Condition, Step, StepCommand};
 use executr_tree::Manifest;
 use tokio::time::Instant;
 
@@ -203,6 +204,10 @@ impl Attempt<'_> {
                 return Ran::Refused(verdict);
             }
         }
+        let command = match self.command(step, declared.as_ref()) {
+            Ok(command) => command,
+            Err(verdict) => return Ran::Refused(verdict),
+        };
         let env = self.environment(sandbox, Some((index, step)), declared.as_ref());
         if let Condition::Shell(script) = &step.condition {
             let plan = StepPlan {
@@ -222,6 +227,7 @@ impl Attempt<'_> {
         let planned = Planned {
             index,
             step,
+            command,
             env,
             workdir,
             declared: declared.unwrap_or_default(),
@@ -265,6 +271,34 @@ impl Attempt<'_> {
                 })?
             }
         })
+    }
+
+    /// What a step runs, with the values of expressions in its words. Scripts have none.
+    fn command<'s>(
+        &self,
+        step: &'s Step,
+        declared: Option<&BTreeMap<String, String>>,
+    ) -> Result<Cow<'s, StepCommand>, StepVerdict> {
+        let (words, part) = match &step.command {
+            StepCommand::Argv(words) => (words, "argv"),
+            StepCommand::Binary(binary) => (&binary.args, "args"),
+            StepCommand::Run(_) => return Ok(Cow::Borrowed(&step.command)),
+        };
+        let Some(declared) = declared.filter(|_| words.iter().any(|word| Template::is_in(word))) else {
+            return Ok(Cow::Borrowed(&step.command));
+        };
+        let context = scope::context(self.spec, self.run, declared, &self.records, Status::GOOD);
+        let evaluated = words.iter().enumerate().map(|(at, word)| {
+            let wrong =
+                |problem: &dyn std::fmt::Display| StepVerdict::failed(format!("{part}[{at}]: {problem}"), false);
+            let word = interpolate(word, &context).map_err(|error| wrong(&error))?.into_owned();
+            if word.contains('\0') { Err(wrong(&"holds a NUL character")) } else { Ok(word) }
+        });
+        let evaluated = evaluated.collect::<Result<Vec<String>, StepVerdict>>()?;
+        Ok(Cow::Owned(match &step.command {
+            StepCommand::Binary(binary) => StepCommand::Binary(BinaryStep { args: evaluated, ..binary.clone() }),
+            _ => StepCommand::Argv(evaluated),
+        }))
     }
 
     /// Lets a script decide: 0 is yes, 1 is no.

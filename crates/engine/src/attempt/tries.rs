@@ -1,5 +1,6 @@
 //! One step's tries, and the waits between.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::verdict::{self, Ending, StepVerdict};
 pub(super) struct Planned<'a> {
     pub(super) index: usize,
     pub(super) step: &'a Step,
+    /// What it runs, expressions in its words evaluated.
+    pub(super) command: Cow<'a, StepCommand>,
     /// The whole environment, each `KEY=VALUE`.
     pub(super) env: Vec<Bytes>,
     /// Where it starts, from the job directory.
@@ -125,7 +128,7 @@ impl Attempt<'_> {
         let (step, index) = (planned.step, planned.index);
         let deadline = self.deadline(step);
         let mut binary = None;
-        if let StepCommand::Binary(wanted) = &step.command {
+        if let StepCommand::Binary(wanted) = &*planned.command {
             match self.fetch(wanted, deadline).await {
                 Ok(cached) => binary = Some(cached),
                 Err(verdict) => return (verdict, None),
@@ -135,7 +138,7 @@ impl Attempt<'_> {
         // steps left there must outlast a start that may have to be repeated.
         let last = last && (index == 0 || binary.is_none());
         let plan = StepPlan {
-            program: program(step, binary.as_ref()),
+            program: program(&planned.command, binary.as_ref()),
             env: planned.env.clone(),
             workdir: planned.workdir.clone(),
             last,

@@ -1,7 +1,7 @@
 //! What later expressions name of each step: nothing else is kept.
 
 use executr_spec::expression::{Expression, Name, Template};
-use executr_spec::{Condition, JobSpec, Step};
+use executr_spec::{Condition, JobSpec, Step, StepCommand};
 
 use super::capture::Capture;
 use super::marks::name_of;
@@ -34,7 +34,12 @@ impl Wanted {
                 executr_spec::workflow::FileContent::Text(text) => Some(text),
                 _ => None,
             });
-            for text in step.env.values().chain(texts).filter(|text| Template::is_in(text)) {
+            let words: &[String] = match &step.command {
+                StepCommand::Argv(words) => words,
+                StepCommand::Binary(binary) => &binary.args,
+                StepCommand::Run(_) => &[],
+            };
+            for text in step.env.values().chain(words).chain(texts).filter(|text| Template::is_in(text)) {
                 if let Ok(template) = Template::parse(text) {
                     template.expressions().flat_map(Expression::names).for_each(&mut name);
                 }
@@ -78,8 +83,6 @@ fn want(wanted: &mut Vec<OfStep>, spec: &JobSpec, index: usize, name: &Name) {
 
 #[cfg(test)]
 mod tests {
-    use executr_spec::StepCommand;
-
     use super::*;
 
     fn job(conditions: &[&str]) -> Wanted {

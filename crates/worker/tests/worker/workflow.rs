@@ -291,13 +291,19 @@ async fn expressions_see_what_earlier_steps_came_to() {
     last.condition = Condition::parse("${{ previous_step.exit_code == 4 && matrix.os == 'linux' }}");
     let said = "${{ steps.first.stdout }} ${{ steps.first.outputs.n }} ${{ previous_step.outcome }} ${{ env.BASE }} ${{ steps.first.stderr }}";
     last.env = env([("SAID", said)]);
-    let mut spec = job(vec![first, skipped, last]);
+    let words = ["echo", "<${{ previous_step.stdout }}>", "${{ matrix.os }}", "$HOME"];
+    let argv = Step::new(StepCommand::Argv(words.map(str::to_owned).to_vec()));
+    let mut spec = job(vec![first, skipped, last, argv]);
     spec.env = env([("BASE", "${{ job.name }}-${{ matrix.os }}")]);
     in_workflow(&mut spec).matrix.insert("os".to_owned(), "linux".into());
     let fence = submit(&rig, &spec);
     let result = rig.coordinator.result(fence).await;
     assert_eq!(result.outcome, Outcome::Succeeded, "{result:?}");
-    assert!(text(&rig, fence).ends_with("1.2 5 failure build-linux noise\n"), "{}", text(&rig, fence));
+    assert!(
+        text(&rig, fence).ends_with("1.2 5 failure build-linux noise\n<1.2 5 failure build-linux noise> linux $HOME\n"),
+        "{}",
+        text(&rig, fence)
+    );
     let mut wrong = step("true");
     wrong.env = env([("A", "${{ steps.absent.stdout }}")]);
     let fence = submit(&rig, &job(vec![step("true"), wrong]));
