@@ -40,7 +40,6 @@ mod view;
 mod waiting_for;
 mod watches;
 mod worker_api;
-mod workspaces;
 
 pub use client::TenantClient;
 pub use coordinator::{Coordinator, Gauges};

@@ -2,21 +2,33 @@
 //!
 //! A session is made when a worker is first heard of and filled from the store, so that a restart, or a worker that
 //! comes from another server, loses nothing: which leases are live is the store's to say.
+//!
+//! [`held`] is one lease, [`slots`] a claim under way, [`listed`] what a report says it has, [`workspaces`] what the worker
+//! holds for runs.
+
+mod held;
+mod listed;
+mod slots;
+mod workspaces;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{Fence, Lease, Orders, Report, RunContext, WorkerCounters, WorkerHello, WorkspaceId};
+use executr_api::{Fence, Lease, Orders, Report, WorkerCounters, WorkerHello, WorkspaceId};
 use executr_spec::{JobId, Offers, QueueName, RunId, SpecJson, WorkerId};
-use executr_store::{Claimed, LeaseRecord, WorkspaceRecord};
+use executr_store::{LeaseRecord, WorkspaceRecord};
 use tokio::time::Instant;
 
 use crate::bell::Bell;
 use crate::job_token;
 use crate::lock::Lock;
 use crate::runs::{Contexts, may_be_of_a_run};
-use crate::workspaces::Workspaces;
+
+use self::held::{Held, Part};
+pub(crate) use self::listed::Listed;
+pub(crate) use self::slots::Slots;
+use self::workspaces::Workspaces;
 
 /// An order that a worker doesn't seem to have followed is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -71,84 +83,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Held {
-    spec: SpecJson,
-    part: Part,
-    cancelling: bool,
-    renewed: Instant,
-    /// Its worker ends it by itself when it isn't renewed, and takes every exchange for a renewal.
-    exclusive: bool,
-}
-
-/// What a lease has of a run.
-#[derive(Debug)]
-enum Part {
-    /// Nothing: its job stands alone.
-    None,
-    /// This.
-    Known(Box<RunContext>),
-    /// Something that was not read from the store: its worker had the lease already.
-    Unread,
-}
-
-impl Held {
-    fn new(spec: SpecJson, part: Part, cancelling: bool, renewed: Instant) -> Self {
-        // A word that can only stand there when the job is exclusive spares reading every job.
-        let exclusive = spec.as_str().contains("\"exclusive\"") && spec.read().is_ok_and(|spec| spec.exclusive);
-        Self { spec, part, cancelling, renewed, exclusive }
-    }
-
-    /// About how many bytes it takes to tell the worker of it.
-    fn bytes(&self) -> usize {
-        let handed = match &self.part {
-            Part::Known(run) => {
-                let outputs = run.needs.values().flat_map(|need| &need.outputs);
-                let jobs = run.workspace.iter().flat_map(|workspace| &workspace.jobs);
-                outputs.map(|(key, value)| key.len() + value.len()).sum::<usize>()
-                    + jobs.map(|job| job.name.len() + 16 * job.steps.len()).sum::<usize>()
-            }
-            Part::None | Part::Unread => 0,
-        };
-        self.spec.as_str().len() + handed
-    }
-
-    fn is_due(&self, age: Duration) -> bool {
-        self.exclusive || self.renewed.elapsed() >= age
-    }
-}
-
-#[derive(Debug)]
 struct Foreign {
     cancelling: bool,
     renewed: Instant,
-}
-
-/// Free slots that a claim under way may fill. They count as filled until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    session: Arc<Session>,
-    count: u32,
-}
-
-/// What a report lists, for quick looking up.
-#[derive(Debug, Default)]
-pub(crate) struct Listed {
-    held: HashSet<Fence>,
-    gone: HashSet<Fence>,
-}
-
-impl Listed {
-    /// Whether the worker knows of the lease.
-    pub(crate) fn has(&self, fence: &Fence) -> bool {
-        self.held.contains(fence) || self.gone.contains(fence)
-    }
-
-    pub(crate) fn of(report: &Report) -> Self {
-        Self {
-            held: report.held.iter().copied().collect(),
-            gone: report.finished.iter().map(|result| result.fence).chain(report.returned.iter().copied()).collect(),
-        }
-    }
 }
 
 /// A report that was taken in.
@@ -554,51 +491,6 @@ impl Session {
         let mut state = self.state.hold();
         state.recorded = None;
         state.completed += completed;
-    }
-}
-
-impl Slots {
-    /// How many.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// The claim failed or may have been repeated: only the store knows what all it brought.
-    pub(crate) fn distrust(&self) {
-        self.session.distrust();
-    }
-
-    /// The claim brought these leases, and those of runs this besides.
-    pub(crate) fn fill(self, leases: &[Claimed], mut contexts: Contexts) {
-        if leases.is_empty() {
-            return;
-        }
-        let mut state = self.session.state.hold();
-        state.epoch += 1;
-        let now = Instant::now();
-        for lease in leases {
-            let cancelling = state.stopping.remove(&lease.fence.job);
-            let part = contexts.remove(&lease.fence.job).map_or(Part::None, Part::Known);
-            if let Part::Known(run) = &part
-                && let Some(workspace) = &run.workspace
-            {
-                state.workspaces.hold(&workspace.id);
-            }
-            state.leases.insert(lease.fence, Held::new(lease.spec.clone(), part, cancelling, now));
-        }
-        if let Some(bell) = &state.bell {
-            bell.ring();
-        }
-    }
-}
-
-impl Drop for Slots {
-    fn drop(&mut self) {
-        let mut state = self.session.state.hold();
-        state.claiming = state.claiming.saturating_sub(self.count);
-        if state.claiming == 0 {
-            state.stopping.clear();
-        }
     }
 }
 
