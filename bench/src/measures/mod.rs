@@ -33,7 +33,7 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 15] = [
+pub const ALL: [Measure; 17] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
@@ -47,6 +47,8 @@ pub const ALL: [Measure; 15] = [
     ("memory", memory::measure),
     ("output", output::measure),
     ("idle", idle::measure),
-    ("trees", trees::measure),
+    ("snapshot", trees::snapshots),
+    ("job-directories", trees::job_directories),
+    ("artifact", trees::artifact),
     ("workflows", workflows::measure),
 ];

@@ -23,29 +23,28 @@ const CHANGED: usize = 10;
 const JOBS: usize = 8;
 const ARTIFACT_MIB: usize = 1_024;
 
-/// The three measures of issue 2's table that are about trees.
-///
-/// # Errors
-/// When a program fails, or a file can't be made.
-pub fn measure(settings: &Settings) -> io::Result<Vec<Row>> {
-    let temp = tempfile::tempdir()?;
-    let text = trees::source_text(&program::root())?;
-    let source = temp.path().join("source");
-    fs::create_dir(&source)?;
-    trees::repository(&source, FILES, &text)?;
-    let mut rows = vec![snapshots(settings, &source, temp.path())?];
-    rows.push(job_directories(settings, &source, temp.path())?);
-    rows.push(artifact(settings, &text, temp.path())?);
-    Ok(rows)
-}
-
 fn timed<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<(f64, T)> {
     let started = Instant::now();
     let result = work()?;
     Ok((started.elapsed().as_secs_f64() * 1e3, result))
 }
 
-fn snapshots(settings: &Settings, source: &Path, temp: &Path) -> io::Result<Row> {
+/// A directory, and in it a repository.
+fn repository() -> io::Result<(tempfile::TempDir, PathBuf)> {
+    let temp = tempfile::tempdir()?;
+    let source = temp.path().join("source");
+    fs::create_dir(&source)?;
+    trees::repository(&source, FILES, &trees::source_text(program::root())?)?;
+    Ok((temp, source))
+}
+
+/// A snapshot of a repository in which little changed since the last one.
+///
+/// # Errors
+/// When a program fails, or a file can't be made.
+pub fn snapshots(settings: &Settings) -> io::Result<Vec<Row>> {
+    let (temp, source) = repository()?;
+    let (temp, source) = (temp.path(), source.as_path());
     let mut options = SnapshotOptions::repository();
     options.stat_cache = Some(temp.join("stat-cache"));
     let take = || snapshot(source, &options).map_err(io::Error::other);
@@ -70,14 +69,14 @@ fn snapshots(settings: &Settings, source: &Path, temp: &Path) -> io::Result<Row>
             ours.push(timed(take)?.0);
         }
     }
-    Ok(Row {
+    Ok(vec![Row {
         measure: format!("snapshot, {FILES} files, {CHANGED} changed"),
         ours: median(&ours),
         against: "git status".to_owned(),
         other: median(&other),
         unit: "ms",
         target: Target::AtMost(1.5),
-    })
+    }])
 }
 
 /// Puts a snapshot's blobs where trees are put together from.
@@ -95,7 +94,13 @@ fn keep(tree: &Snapshot, blobs: &BlobDir) -> io::Result<()> {
     blobs.commit_all(partials).map_err(io::Error::other)
 }
 
-fn job_directories(settings: &Settings, source: &Path, temp: &Path) -> io::Result<Row> {
+/// The same tree put into several job directories at once.
+///
+/// # Errors
+/// When a program fails, or a file can't be made.
+pub fn job_directories(settings: &Settings) -> io::Result<Vec<Row>> {
+    let (temp, source) = repository()?;
+    let (temp, source) = (temp.path(), source.as_path());
     let blobs = BlobDir::open(temp.join("blobs")).map_err(io::Error::other)?;
     let tree = snapshot(source, &SnapshotOptions::repository()).map_err(io::Error::other)?;
     keep(&tree, &blobs)?;
@@ -110,14 +115,14 @@ fn job_directories(settings: &Settings, source: &Path, temp: &Path) -> io::Resul
         other.push(timed(|| copy_all(&plain, &targets))?.0);
         targets.iter().try_for_each(trees::remove)?;
     }
-    Ok(Row {
+    Ok(vec![Row {
         measure: format!("{FILES} files into {JOBS} job directories"),
         ours: median(&ours),
         against: format!("{JOBS} parallel cp -a --reflink=auto"),
         other: median(&other),
         unit: "ms",
         target: Target::AtMost(1.0),
-    })
+    }])
 }
 
 fn place_all(manifest: &Manifest, blobs: &BlobDir, targets: &[PathBuf]) -> io::Result<()> {
@@ -140,9 +145,15 @@ fn copy_all(plain: &Path, targets: &[PathBuf]) -> io::Result<()> {
     )
 }
 
-fn artifact(settings: &Settings, text: &[u8], temp: &Path) -> io::Result<Row> {
+/// What one job saves and another restores, on disk on both sides.
+///
+/// # Errors
+/// When a program fails, or a file can't be made.
+pub fn artifact(settings: &Settings) -> io::Result<Vec<Row>> {
+    let temp = tempfile::tempdir()?;
+    let temp = temp.path();
     let made = temp.join("made");
-    trees::artifact(&made, ARTIFACT_MIB, text)?;
+    trees::artifact(&made, ARTIFACT_MIB, &trees::source_text(program::root())?)?;
     sync(temp)?;
     let (mut ours, mut other) = (vec![], vec![]);
     for _ in 0..settings.repeats {
@@ -155,14 +166,14 @@ fn artifact(settings: &Settings, text: &[u8], temp: &Path) -> io::Result<Row> {
         sync(temp)?;
     }
     let rate = |milliseconds: f64| ARTIFACT_MIB as f64 / (milliseconds / 1e3);
-    Ok(Row {
+    Ok(vec![Row {
         measure: format!("artifact of {ARTIFACT_MIB} MiB saved and restored"),
         ours: rate(median(&ours)),
         against: "tar | zstd -3 -T2 and back".to_owned(),
         other: rate(median(&other)),
         unit: "MiB/s",
         target: Target::AtLeast(0.8),
-    })
+    }])
 }
 
 /// Waits until all that was written is on disk.
