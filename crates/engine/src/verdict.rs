@@ -15,6 +15,8 @@ pub(crate) enum TimeLimit {
     Step(Duration),
     /// The whole job's.
     Job(Duration),
+    /// Likewise, and to who reads of it the same as its only step's.
+    JobOfOneStep(Duration),
     /// That of the steps which run after the job was cancelled or its time was over.
     Aftermath(Duration),
 }
@@ -102,7 +104,9 @@ pub(crate) fn of_failed_start(failed: &StartFailed) -> StepVerdict {
 
 fn explain_ending(ending: Ending) -> (StepOutcome, String) {
     match ending {
-        Ending::TimedOut(TimeLimit::Step(limit)) => (StepOutcome::TimedOut, format!("timed out after {}", Span(limit))),
+        Ending::TimedOut(TimeLimit::Step(limit) | TimeLimit::JobOfOneStep(limit)) => {
+            (StepOutcome::TimedOut, format!("timed out after {}", Span(limit)))
+        }
         Ending::TimedOut(TimeLimit::Job(limit)) => {
             (StepOutcome::TimedOut, format!("timed out: the job's {} are over", Span(limit)))
         }

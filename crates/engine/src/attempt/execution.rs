@@ -51,8 +51,7 @@ impl Attempt<'_> {
             return self.aftermath;
         }
         let limit = self.spec.timeout?.0;
-        // With a single step both mean the same to who reads it.
-        let of = if self.spec.steps.len() == 1 { TimeLimit::Step(limit) } else { TimeLimit::Job(limit) };
+        let of = if self.spec.steps.len() == 1 { TimeLimit::JobOfOneStep(limit) } else { TimeLimit::Job(limit) };
         Some((self.started + limit, of))
     }
 

@@ -159,7 +159,7 @@ impl Attempt<'_> {
         if verdict.is_success() {
             return;
         }
-        let of_job = matches!(verdict.timed_out, Some(TimeLimit::Job(_) | TimeLimit::Aftermath(_)));
+        let of_job = verdict.timed_out.is_some_and(|limit| !matches!(limit, TimeLimit::Step(_)));
         let own = matches!(verdict.outcome, StepOutcome::Failed | StepOutcome::TimedOut) && !of_job;
         if step.continue_on_error && own && !verdict.place_lost {
             return;

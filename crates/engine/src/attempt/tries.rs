@@ -64,8 +64,7 @@ impl Attempt<'_> {
             self.mark_start(marks.as_ref(), attempt, &planned.declared);
             let started = Instant::now();
             planned.capture.clear();
-            let last = planned.last && attempt == most;
-            let (mut verdict, usage) = self.try_once(sandbox, &mut planned, last).await;
+            let (mut verdict, usage) = self.try_once(sandbox, &mut planned, attempt == most).await;
             total = usage.map_or(total, |usage| Some(total.map_or(usage, |before: Usage| before.then(usage))));
             let outputs = match self.taken(sandbox).await {
                 Ok(outputs) => outputs,
@@ -123,7 +122,7 @@ impl Attempt<'_> {
         &mut self,
         sandbox: &mut dyn Sandbox,
         planned: &mut Planned<'_>,
-        last: bool,
+        is_last_try: bool,
     ) -> (StepVerdict, Option<Usage>) {
         let (step, index) = (planned.step, planned.index);
         let deadline = self.deadline(step);
@@ -136,10 +135,10 @@ impl Attempt<'_> {
         }
         // The end of the last step takes the job directory with it, even the end of a start that failed: what earlier
         // steps left there must outlast a start that may have to be repeated.
-        let last = last && (index == 0 || binary.is_none());
+        let last = planned.last && is_last_try && (index == 0 || binary.is_none());
         let plan = StepPlan {
             program: program(&planned.command, binary.as_ref()),
-            env: planned.env.clone(),
+            env: if is_last_try { std::mem::take(&mut planned.env) } else { planned.env.clone() },
             workdir: planned.workdir.clone(),
             last,
         };

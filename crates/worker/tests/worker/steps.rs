@@ -119,6 +119,10 @@ async fn a_step_that_may_fail_fails_nothing() {
     let (outcome, message, outcomes, text) = came_to(&rig, steps).await;
     assert_eq!((outcome, message, text.as_str()), (Outcome::Succeeded, None, "on\n"));
     assert_eq!(outcomes, [Failed, Failed, Succeeded, Skipped]);
+    // The job's own time is nobody's to run over.
+    let mut late = JobSpec::new(vec![may_fail("sleep 60")]);
+    late.timeout = Some(Span(Duration::from_millis(100)));
+    assert_eq!(rig.coordinator.result(rig.coordinator.submit(&late)).await.outcome, Outcome::Failed);
     rig.drain().await;
 }
 
