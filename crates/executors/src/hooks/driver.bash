@@ -6,6 +6,8 @@ __executr_end() {
     local code=$? name IFS=$' \t\n'
     trap - EXIT ERR
     set +eux
+    # What is exported may be a secret.
+    umask 077
     {
         printf '%s\0' "$code" "$__executr_line" "$PWD"
         for name in $(compgen -e); do
