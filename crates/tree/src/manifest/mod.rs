@@ -146,13 +146,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Makes a manifest of entries that a walk found, in order, on a filesystem: names there can't be wrong.
-    pub(crate) fn of_sorted(entries: Vec<Entry>, packs: Vec<Digest>) -> Result<Self, ManifestError> {
-        let mut manifest = Self { entries, packs };
+    /// Makes a manifest of entries that a walk found, in order, on a filesystem, where names can't be wrong; their files were
+    /// told their places by a [`packing::Packer`].
+    pub(crate) fn of_settled(entries: Vec<Entry>, packs: Vec<Digest>) -> Result<Self, ManifestError> {
+        let manifest = Self { entries, packs };
         if manifest.entries.iter().any(|entry| entry.path.as_os_str().len() > MAX_PATH) {
             manifest.check()?;
         }
-        manifest.settle()?;
         Ok(manifest)
     }
 

@@ -9,10 +9,10 @@ use std::sync::Mutex;
 use executr_spec::{Digest, Hasher};
 
 use super::SnapshotError;
-use super::stat_cache::StatCache;
+use super::stat_cache::{Cursor, StatCache};
 use super::walk::{Found, FoundKind, is_gone};
 use crate::manifest::packing::Packer;
-use crate::manifest::{Entry, FileEntry, Kind, MODE_BITS, Manifest, Place};
+use crate::manifest::{Entry, FileEntry, Kind, MODE_BITS, Manifest, ManifestError, Place};
 use crate::stamp::Stamp;
 use crate::{beneath, parallel};
 
@@ -39,12 +39,23 @@ pub(super) enum ReadError {
     Failed(SnapshotError),
 }
 
-/// A snapshot's manifest, and which packs hold which files (the digest of their digests).
+/// What was found out about all that was found, in its order.
 pub(super) struct Outcome {
-    pub(super) manifest: Manifest,
+    pub(super) digests: Vec<Option<Digest>>,
+    places: Vec<Place>,
+    /// The packs, each after what stands for the files in it.
     pub(super) packs: Vec<(Digest, Digest)>,
     /// Whether anything had to be read.
     pub(super) read: bool,
+}
+
+impl Outcome {
+    /// The tree.
+    pub(super) fn manifest(self, found: Vec<Found>) -> Result<Manifest, ManifestError> {
+        let all = found.into_iter().zip(self.digests).zip(self.places);
+        let entries = all.map(|((found, digest), place)| entry(found, digest, place)).collect();
+        Manifest::of_settled(entries, self.packs.into_iter().map(|(_, digest)| digest).collect())
+    }
 }
 
 /// Told of every blob of the tree and the indices of the files in it, as soon as its digest is known, by whichever thread
@@ -61,13 +72,14 @@ pub(super) fn hash(
     tell: Tell<'_>,
 ) -> Result<Outcome, ReadError> {
     let mut digests: Vec<Option<Digest>> = vec![None; found.len()];
+    let mut cursor = Cursor::default();
     let mut packer = Packer::default();
     let mut places = vec![Place::Empty; found.len()];
     let mut packs: Vec<Vec<usize>> = Vec::new();
     let mut work = Vec::new();
     for (index, Found { path, kind }) in found.iter().enumerate() {
         let FoundKind::File(stamp) = kind else { continue };
-        digests[index] = if stamp.size == 0 { Some(Digest::of(b"")) } else { cache.file(path, stamp) };
+        digests[index] = if stamp.size == 0 { Some(Digest::of(b"")) } else { cache.file(path, stamp, &mut cursor) };
         places[index] = packer.place(path, stamp.size);
         match places[index] {
             Place::Empty => {}
@@ -125,10 +137,7 @@ pub(super) fn hash(
         }
     }
     let packs: Vec<(Digest, Digest)> = pack_digests.into_iter().flatten().collect();
-    let entries = found.iter().zip(digests).zip(places).map(|((found, digest), place)| entry(found, digest, place));
-    let manifest = Manifest::of_sorted(entries.collect(), packs.iter().map(|(_, digest)| *digest).collect())
-        .map_err(|error| ReadError::Failed(SnapshotError::Manifest(error)))?;
-    Ok(Outcome { manifest, packs, read })
+    Ok(Outcome { digests, places, packs, read })
 }
 
 fn size_of(found: &Found) -> u64 {
@@ -138,10 +147,10 @@ fn size_of(found: &Found) -> u64 {
     }
 }
 
-fn entry(found: &Found, digest: Option<Digest>, place: Place) -> Entry {
-    let kind = match &found.kind {
-        FoundKind::Directory { mode } => Kind::Directory { mode: *mode },
-        FoundKind::Symlink(target) => Kind::Symlink { target: target.clone() },
+fn entry(found: Found, digest: Option<Digest>, place: Place) -> Entry {
+    let kind = match found.kind {
+        FoundKind::Directory { mode } => Kind::Directory { mode },
+        FoundKind::Symlink(target) => Kind::Symlink { target },
         FoundKind::File(stamp) => Kind::File(FileEntry {
             mode: stamp.mode & MODE_BITS,
             size: stamp.size,
@@ -150,7 +159,7 @@ fn entry(found: &Found, digest: Option<Digest>, place: Place) -> Entry {
             place,
         }),
     };
-    Entry { path: found.path.clone(), kind }
+    Entry { path: found.path, kind }
 }
 
 /// What stands for a pack in the cache; `None` when a digest isn't known.

@@ -229,18 +229,24 @@ impl Job<'_> {
         let outcome = hashing::hash(&self.root, &self.root_path, &found, cache, &known, &tell);
         match outcome {
             Ok(outcome) => {
-                if outcome.read {
-                    self.note(&outcome, &found, looked);
-                }
-                let mut manifest = outcome.manifest;
+                let notes = self.notes(&outcome, &found, looked);
                 let nameless = !is_directory && !self.named;
-                if nameless {
-                    manifest = manifest.without_name()?;
-                }
-                let encoded = manifest.encode();
+                let single = found.first().filter(|_| nameless).map(|found| found.path.clone());
+                // Beside the rest: only the next snapshot needs them.
+                let write = || {
+                    if let (Some(notes), Some(path)) = (notes, &self.options.stat_cache) {
+                        notes.write(path);
+                    }
+                };
+                let (manifest, encoded) = std::thread::scope(|scope| {
+                    scope.spawn(write);
+                    let manifest = outcome.manifest(found)?;
+                    let manifest = if nameless { manifest.without_name()? } else { manifest };
+                    let encoded = manifest.encode();
+                    Ok::<_, ManifestError>((manifest, encoded))
+                })?;
                 let digest = Digest::of(&encoded);
                 let root = self.root_path.clone();
-                let single = found.first().filter(|_| nameless).map(|found| found.path.clone());
                 Ok(Ok(Snapshot { manifest, encoded, digest, root, single, index: OnceLock::new() }))
             }
             Err(ReadError::Changed(index)) => {
@@ -285,17 +291,20 @@ impl Job<'_> {
         Ok(Found { path: name, kind })
     }
 
-    fn note(&self, outcome: &hashing::Outcome, found: &[Found], looked: i64) {
-        let Some(path) = &self.options.stat_cache else { return };
+    /// What the next snapshot may believe, when that is news.
+    fn notes(&self, outcome: &hashing::Outcome, found: &[Found], looked: i64) -> Option<Notes> {
+        if self.options.stat_cache.is_none() || !outcome.read {
+            return None;
+        }
         let mut notes = Notes::default();
-        for (entry, found) in outcome.manifest.entries().iter().zip(found) {
-            if let (crate::manifest::Kind::File(file), FoundKind::File(stamp)) = (&entry.kind, &found.kind) {
-                notes.file(&entry.path, stamp, file.digest, looked);
+        for (found, digest) in found.iter().zip(&outcome.digests) {
+            if let (FoundKind::File(stamp), Some(digest)) = (&found.kind, digest) {
+                notes.file(&found.path, stamp, *digest, looked);
             }
         }
         for (files, digest) in &outcome.packs {
             notes.pack(*files, *digest);
         }
-        notes.write(path);
+        Some(notes)
     }
 }
