@@ -5,20 +5,21 @@
 //! depends neither on how many jobs wait nor on how many lanes and classes there are. `SKIP LOCKED` keeps coordinators
 //! on one database from waiting for each other: each takes what the other does not hold.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use executr_api::{AttemptStatus, JobState, WorkspaceId, failpoint};
 use executr_spec::Timestamp;
 use uuid::Uuid;
 
-use super::change::{Change, readied};
+use super::change::{Change, Place, readied};
 use super::coding::text;
 use super::core::Core;
 use super::fault::Fault;
 use super::gather::Answers;
 use super::lanes::lanes;
 use super::lease::{LeaseColumns, LeaseRow, due_at};
-use super::runs::{Held, Moved, News, contexts, hold, let_go};
+use super::runs::{Held, Moved, News, contexts, hold, let_go, move_users};
 use super::session::{Session, step};
 use super::take::{Taken, take};
 use crate::{Claim, ClaimAnswer, Claimed, Readied};
@@ -41,16 +42,15 @@ pub(super) async fn claim(
         let alike = claims[next..].iter().take_while(|claim| is_alike(first, claim)).count();
         let together = &claims[next..next + alike];
         let wanted: usize = together.iter().map(|claim| claim.limit as usize).sum();
-        let mut found = find(core, session, &mut round, first, wanted).await?.into_iter();
+        let mut found = VecDeque::from(find(core, session, &mut round, first, wanted).await?);
+        let mut for_others = wanted;
         for claim in together {
             let mut answer = ClaimAnswer::default();
-            let jobs: Vec<Taken> = found.by_ref().take(claim.limit as usize).collect();
-            // Jobs that went to another worker's place, or came to this one's, make it look again.
-            let mut moved = round.hand_out(core, session, claim, jobs, &mut answer).await?;
-            while moved && answer.leases.len() < claim.limit as usize {
-                let missing = claim.limit as usize - answer.leases.len();
-                let more = find(core, session, &mut round, claim, missing).await?;
-                moved = !more.is_empty() && round.hand_out(core, session, claim, more, &mut answer).await?;
+            for_others -= claim.limit as usize;
+            while round.hand_out(core, session, claim, &mut found, &mut answer).await? {
+                // Jobs stand elsewhere now than when these were found.
+                let missing = claim.limit as usize - answer.leases.len() + for_others;
+                found = find(core, session, &mut round, claim, missing).await?.into();
             }
             round.answers.push(answer);
         }
@@ -116,24 +116,43 @@ impl Round {
         }
     }
 
-    /// Makes leases of jobs that were taken. Returns whether others were moved in the ready set.
+    /// Makes leases of jobs that were found. Returns whether others were moved in the ready set: those that were found
+    /// besides are back in it then.
     async fn hand_out(
         &mut self,
         core: &Core,
         session: &mut Session,
         claim: &Claim,
-        jobs: Vec<Taken>,
+        found: &mut VecDeque<Taken>,
         answer: &mut ClaimAnswer,
     ) -> Result<bool, Fault> {
         let mut moved = Moved::default();
         let period = i64::try_from(claim.lease.as_micros()).unwrap_or(i64::MAX);
         let expires_at = self.now.plus(claim.lease);
-        for mut job in jobs {
+        let mut again = false;
+        while answer.leases.len() < claim.limit as usize
+            && !again
+            && let Some(mut job) = found.pop_front()
+        {
             let mut workspace = None;
             if let Some(id) = job.workspace {
                 match hold(core, session, self.now, claim, &mut job, id, &mut moved).await? {
                     Held::Taken(id) => workspace = Some(id),
-                    Held::PutBack => continue,
+                    Held::Gained(held) => {
+                        workspace = Some(held);
+                        let worker = text(&claim.worker.0);
+                        moved.buckets.extend(move_users(core, session, self.now, id, Some(&worker)).await?);
+                        again = !moved.buckets.is_empty() || found.iter().any(|other| other.workspace == Some(id));
+                        if again {
+                            self.put_back(core, session, Some(job.place), found).await?;
+                            moved.buckets.extend(move_users(core, session, self.now, id, Some(&worker)).await?);
+                        }
+                    }
+                    Held::PutBack => {
+                        again = true;
+                        self.put_back(core, session, None, found).await?;
+                        continue;
+                    }
                 }
             }
             let lost = job.old.as_ref().map(|old| old.fence().attempt);
@@ -184,9 +203,52 @@ impl Round {
         }
         answer.run.released.append(&mut moved.released);
         self.exhausted.retain(|bucket| !moved.buckets.contains(bucket));
-        let has_moved = !moved.buckets.is_empty();
         merge(&mut answer.run.readied, readied(core, moved.buckets));
-        Ok(has_moved)
+        Ok(again)
+    }
+
+    /// Puts jobs that were found back into the ready set, as if it hadn't been the turn of their tenants, but for those who
+    /// got one: the last is the one at `got`.
+    async fn put_back(
+        &mut self,
+        core: &Core,
+        session: &mut Session,
+        got: Option<Place>,
+        found: &mut VecDeque<Taken>,
+    ) -> Result<(), Fault> {
+        let lane = |bucket: i32| core.registry.lookup(bucket).map(|b| (b.queue.clone(), b.priority, b.tenant.clone()));
+        let handed_out = self.leases.iter().map(|lease| lease.place).chain(got);
+        let served: HashSet<_> = handed_out.map(|place| lane(place.bucket)).collect();
+        let mut turns: HashMap<_, (i32, i64)> = HashMap::new();
+        let mut change = Change::default();
+        for job in found.drain(..) {
+            let lane = lane(job.place.bucket);
+            if !served.contains(&lane) {
+                turns.entry(lane).or_insert((job.place.bucket, job.turn));
+            }
+            if job.old.is_some() {
+                change.reclaimable(job.place, job.counts);
+            } else {
+                change.ready(job.place, job.counts);
+            }
+            self.exhausted.retain(|bucket| *bucket != job.place.bucket);
+        }
+        let (buckets, turns): (Vec<i32>, Vec<i64>) = turns.into_values().unzip();
+        let mut steps = Vec::new();
+        if !buckets.is_empty() {
+            steps.push(step!(
+                "WITH lane AS MATERIALIZED (
+                     SELECT b.id, asked.turn FROM unnest($1::int[], $2::bigint[]) AS asked (bucket, turn)
+                     JOIN executr.bucket s ON s.id = asked.bucket
+                     JOIN executr.bucket b ON b.queue = s.queue AND b.priority = s.priority AND b.tenant = s.tenant
+                          AND (b.active OR b.id = s.id) AND NOT b.retired
+                     FOR NO KEY UPDATE OF b SKIP LOCKED)
+                 UPDATE executr.bucket b SET turn = lane.turn FROM lane WHERE b.id = lane.id",
+                &buckets,
+                &turns
+            ));
+        }
+        change.write(core, session, self.now, steps).await
     }
 
     /// Tells the workers of jobs of runs what they have of those, and the runs that they have them.

@@ -33,6 +33,8 @@ pub(super) struct Taken {
     /// Its run and the workspace that it uses, if it is of one and uses one.
     pub(super) run: Option<i64>,
     pub(super) workspace: Option<i64>,
+    /// When its tenant was served before.
+    pub(super) turn: i64,
     /// The lease that is revoked for it.
     pub(super) old: Option<LeaseRow>,
 }
@@ -114,7 +116,7 @@ pub(super) async fn take(
     let sql = "SELECT seq, id, created_at, permit, spec, run, workspace FROM executr.job WHERE seq = ANY($1)";
     let rows = session.run_all_and_read(steps, sql, &[&taken_seq]).await?;
     let mut jobs: HashMap<i64, Row> = rows.into_iter().map(|row| (row.get(0), row)).collect();
-    for (_, _, Waiting { place, counts, old, .. }) in chosen {
+    for (_, lane, Waiting { place, counts, old, .. }) in chosen {
         let row =
             jobs.remove(&place.seq).ok_or_else(|| damaged(format!("the job {} is ready and not there", place.seq)))?;
         found.push(Taken {
@@ -126,6 +128,7 @@ pub(super) async fn take(
             spec: row.get(4),
             run: row.get(5),
             workspace: row.get(6),
+            turn: lanes.get(lane).map_or(0, |lane| lane.turn),
             old,
         });
     }

@@ -40,7 +40,7 @@ pub(super) use self::event::News;
 pub(super) use self::follow::{Ending, ExitCode, Followed};
 pub(super) use self::locked::Runs;
 pub(super) use self::work::Work;
-pub(super) use self::workspace::{Held, Moved, enter, hold, move_leases};
+pub(super) use self::workspace::{Held, Moved, enter, hold, move_leases, move_users};
 
 use super::PostgresStore;
 use crate::{

@@ -82,6 +82,8 @@ async fn make(core: &Core, session: &mut Session, missing: Vec<Bucket>) -> Resul
 pub(in crate::postgres) enum Held {
     /// The claim's worker gets it.
     Taken(WorkspaceId),
+    /// Likewise, and holds the workspace from now on: the others that use it are to be moved.
+    Gained(WorkspaceId),
     /// It belongs to another worker, and was put back for that.
     PutBack,
 }
@@ -127,8 +129,8 @@ pub(in crate::postgres) async fn hold(
                 }
                 None => change.ready(to, job.counts),
             }
-            progress.buckets.push(to.bucket);
         }
+        progress.buckets.push(to.bucket);
         change.write(core, session, now, Vec::new()).await?;
         if !fits {
             return Ok(Held::PutBack);
@@ -158,7 +160,7 @@ pub(in crate::postgres) async fn hold(
                 &[&workspace, &worker, &generation],
             )
             .await?;
-        progress.buckets.extend(move_users(core, session, now, workspace, Some(&worker)).await?);
+        return Ok(Held::Gained(id(generation)));
     }
     Ok(Held::Taken(id(generation)))
 }
@@ -173,7 +175,7 @@ pub(in crate::postgres) struct Moved {
 
 /// Moves those in the ready set to where the workspace is now. Those that are being claimed in this moment are left: their
 /// claim sees to it. Returns the buckets to which they were moved.
-async fn move_users(
+pub(in crate::postgres) async fn move_users(
     core: &Core,
     session: &mut Session,
     now: Timestamp,
