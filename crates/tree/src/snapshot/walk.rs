@@ -177,7 +177,10 @@ impl Walk<'_> {
                 }
             }
             state.open -= 1;
-            self.changed.notify_all();
+            // One of the tasks is for this thread itself.
+            if state.open == 0 || state.error.is_some() || state.tasks.len() > 1 {
+                self.changed.notify_all();
+            }
         }
     }
 
@@ -192,7 +195,8 @@ impl Walk<'_> {
         };
         let mut names = Vec::new();
         let mut has = (false, false);
-        for entry in Dir::read_from(&directory).map_err(|errno| failed("list")(errno.into()))? {
+        let mut listing = Dir::new(directory).map_err(|errno| failed("list")(errno.into()))?;
+        while let Some(entry) = listing.read() {
             let entry = entry.map_err(|errno| failed("list")(errno.into()))?;
             match entry.file_name().to_bytes() {
                 b"." | b".." => continue,
@@ -202,6 +206,7 @@ impl Walk<'_> {
             }
             names.push((OsString::from_vec(entry.file_name().to_bytes().to_vec()), entry.file_type()));
         }
+        let directory = listing.fd().map_err(|errno| failed("list")(errno.into()))?;
         names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let scope = self.enter(task, has.0, has.1)?;
         let tracked = scope.tracked();
@@ -210,11 +215,11 @@ impl Walk<'_> {
         for (name, mut kind) in names {
             if kind == FileType::Unknown {
                 // Not every filesystem says it in its lists.
-                let Ok(stat) = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                let Ok(stat) = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
                 kind = FileType::from_raw_mode(stat.st_mode);
             }
             let Some(inner) = scope.takes(&name, kind, tracked, self.options) else { continue };
-            let stat = match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(errno) => return Err(failed("look into")(errno.into())),
@@ -225,7 +230,7 @@ impl Walk<'_> {
                     below.push(inner);
                     FoundKind::Directory { mode: Stamp::of(&stat).mode & MODE_BITS }
                 }
-                FileType::Symlink => match readlinkat(&directory, &name, Vec::new()) {
+                FileType::Symlink => match readlinkat(directory, &name, Vec::new()) {
                     Ok(target) => FoundKind::Symlink(OsString::from_vec(target.into_bytes()).into()),
                     Err(rustix::io::Errno::NOENT) => continue,
                     Err(errno) => return Err(failed("read a link in")(errno.into())),
