@@ -262,13 +262,13 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value as an error shows it: not more than a few words of it.
+/// A value as an error shows it. What may be a secret, or hold one, isn't shown: an error is on record, and cut values
+/// can't be masked.
 pub(crate) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    if text.len() <= 40 {
-        return format!("`{text}`");
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => format!("`{value}`"),
+        Value::String(_) | Value::Array(_) | Value::Object(_) => "the value".to_owned(),
     }
-    format!("`{}…`", text.chars().take(30).collect::<String>())
 }
 
 /// A term as its user wrote it, as far as it is a name.

@@ -142,20 +142,43 @@ pub(super) fn within(path: &str) -> Option<PathBuf> {
     Some(clean)
 }
 
-/// Makes the directories between `root` and `target`, and `target`. A link that leads out of `root` is not followed.
+/// Makes the directories between `root` and `target`, and `target`. No link on the way is followed: it could lead anywhere.
 pub(super) fn make_below(root: &Path, target: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(target)?;
-    let (root, target) = (root.canonicalize()?, target.canonicalize()?);
     // What isn't below it by name is a place of the executor's own.
-    if target.starts_with(&root) || !target.starts_with(root.parent().unwrap_or(&root)) {
-        return Ok(());
+    let Ok(below) = target.strip_prefix(root) else { return std::fs::create_dir_all(target) };
+    let mut at = root.to_owned();
+    for component in below.components() {
+        at.push(component);
+        match std::fs::symlink_metadata(&at) {
+            Ok(there) if there.is_dir() => {}
+            Ok(_) => {
+                let text = format!("{} is no directory; a link is not followed", at.display());
+                return Err(std::io::Error::new(std::io::ErrorKind::NotADirectory, text));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir(&at)?,
+            Err(error) => return Err(error),
+        }
     }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "a link on the way leads out of the job directory"))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_not_followed_out_of_the_job_directory() {
+        let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = place.path().join("job");
+        std::fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), root.join("link")).unwrap();
+        for below in ["link", "link/deeper"] {
+            assert!(make_below(&root, &root.join(below)).is_err(), "{below}");
+        }
+        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        make_below(&root, &root.join("a/b")).unwrap();
+        assert!(root.join("a/b").is_dir());
+    }
 
     #[test]
     fn paths_stay_below_the_job_directory() {

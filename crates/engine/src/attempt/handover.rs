@@ -37,10 +37,8 @@ pub(super) fn parse(handover: Handover, content: &[u8]) -> Result<BTreeMap<Strin
         if line.trim().is_empty() {
             continue;
         }
-        let wrong = || {
-            let line: String = line.chars().take(40).collect();
-            format!("line {} it wrote to {file} is neither KEY=value nor KEY<<END: `{line}`", number + 1)
-        };
+        // The line isn't shown: it may be a piece of a secret, which no mask would know.
+        let wrong = || format!("line {} it wrote to {file} is neither KEY=value nor KEY<<END", number + 1);
         let declared = line.strip_prefix("export ").unwrap_or(line);
         let (key, value) = match (declared.find('='), declared.find("<<")) {
             (Some(equals), block) if block.is_none_or(|block| equals < block) => {

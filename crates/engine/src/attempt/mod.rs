@@ -23,6 +23,8 @@ mod variables;
 mod wanted;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
 use executr_expressions::Status;
 use executr_spec::{ExecutorKind, JobSpec};
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::binary_cache::BinaryCache;
@@ -113,6 +116,7 @@ impl Engine {
             stop,
             feed,
             masking: OutputMasking::default(),
+            secrets: BTreeSet::new(),
             variables: None,
             records: Vec::new(),
             root: None,
@@ -140,6 +144,17 @@ impl Engine {
             let message = "this worker hands on no variables; start it with `--allow inherit`";
             return Err(StepVerdict::failed(message, true));
         }
+        if let Some(workflow) = &spec.workflow {
+            let inputs = workflow.inputs.iter().map(|input| &input.name);
+            // They become names of directories.
+            let is_name = |name: &str| artifacts::within(name).is_some_and(|path| path.components().count() == 1);
+            if let Some(name) =
+                inputs.chain(workflow.outputs.iter().map(|output| &output.name)).find(|name| !is_name(name))
+            {
+                let message = format!("`{}` can't be an artifact's name; leave out `/` and `..`", name.escape_debug());
+                return Err(StepVerdict::failed(message, false));
+            }
+        }
         Ok(())
     }
 }
@@ -156,6 +171,8 @@ struct Attempt<'a> {
     stop: &'a mut Stop,
     feed: OutputFeed,
     masking: OutputMasking,
+    /// Values that must not be seen outside.
+    secrets: BTreeSet<String>,
     /// What is declared, in jobs of workflows.
     variables: Option<Variables>,
     /// The steps that are over.
@@ -205,15 +222,19 @@ impl Attempt<'_> {
             Err(verdict) => return Progress::of(None, verdict),
         };
         let sandbox = entered.sandbox.as_mut();
-        let progress = match self.set_up(sandbox).await {
-            Ok(()) => self.run_in(sandbox).await,
-            Err(verdict) => Progress::of(None, verdict),
+        let running = async {
+            match self.set_up(sandbox).await {
+                Ok(()) => self.run_in(sandbox).await,
+                Err(verdict) => Progress::of(None, verdict),
+            }
         };
+        // What was set up is cleaned up, whatever became of the rest: of a fault of ours too.
+        let progress = AssertUnwindSafe(running).catch_unwind().await;
         let known = self.known_variables();
         let env = self.environment(sandbox, None, Some(&known));
         self.clean_up(sandbox, &env).await;
         self.leave(sandbox).await;
-        progress
+        progress.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     async fn leave(&mut self, sandbox: &mut dyn Sandbox) {

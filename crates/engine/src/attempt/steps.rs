@@ -292,7 +292,15 @@ impl Attempt<'_> {
             let wrong =
                 |problem: &dyn std::fmt::Display| StepVerdict::failed(format!("{part}[{at}]: {problem}"), false);
             let word = interpolate(word, &context).map_err(|error| wrong(&error))?.into_owned();
-            if word.contains('\0') { Err(wrong(&"holds a NUL character")) } else { Ok(word) }
+            if word.contains('\0') {
+                return Err(wrong(&"holds a NUL character"));
+            }
+            if self.masking.text(word.clone()) != word {
+                let text =
+                    "would put a secret where every process of the machine sees it; read it from the environment";
+                return Err(wrong(&text));
+            }
+            Ok(word)
         });
         let evaluated = evaluated.collect::<Result<Vec<String>, StepVerdict>>()?;
         Ok(Cow::Owned(match &step.command {

@@ -33,8 +33,6 @@ pub(super) struct Variables {
     job: BTreeMap<String, String>,
     /// What steps handed over.
     handed: BTreeMap<String, String>,
-    /// Values that must not be seen outside.
-    secrets: BTreeSet<String>,
 }
 
 impl Variables {
@@ -58,20 +56,23 @@ impl Attempt<'_> {
         let spec = self.spec;
         let Some(workflow) = &spec.workflow else { return Ok(()) };
         let mut variables = Variables::default();
+        let mut secrets = BTreeSet::new();
         for (sources, env) in [(&workflow.workflow_env_from, Some(&workflow.workflow_env)), (&workflow.env_from, None)]
         {
-            self.provide(sources, root, &mut variables.job, &mut variables.secrets).await?;
+            self.provide(sources, root, &mut variables.job, &mut secrets).await?;
+            // Before anything is evaluated that could fail with words about them.
+            self.mask(&secrets);
             if let Some(env) = env {
                 self.evaluate(env, &mut variables.job)?;
             }
         }
         for name in &workflow.secrets {
             let value = self.secret(name)?;
-            variables.secrets.insert(value.clone());
+            secrets.insert(value.clone());
             variables.job.insert(name.clone(), value);
         }
+        self.mask(&secrets);
         self.evaluate(&spec.env, &mut variables.job)?;
-        self.mask(&variables.secrets);
         self.variables = Some(variables);
         Ok(())
     }
@@ -105,7 +106,7 @@ impl Attempt<'_> {
         if !step.env_from.is_empty() {
             let mut secrets = BTreeSet::new();
             self.provide(&step.env_from, root, &mut declared, &mut secrets).await?;
-            self.also_mask(secrets);
+            self.mask(&secrets);
         }
         if self.variables.is_some() {
             self.evaluate(&step.env, &mut declared)?;
@@ -211,7 +212,12 @@ impl Attempt<'_> {
             add(layers, layer);
             return Ok(());
         }
-        let context = scope::context(self.spec, self.run, layers, &self.records, Status::GOOD);
+        // What the command line says is seen by what is derived from it.
+        let mut seen = layers.clone();
+        if let Some(workflow) = &self.spec.workflow {
+            add(&mut seen, &workflow.overrides);
+        }
+        let context = scope::context(self.spec, self.run, &seen, &self.records, Status::GOOD);
         let mut evaluated = BTreeMap::new();
         for (name, value) in layer {
             let value = interpolate(value, &context)
@@ -225,22 +231,12 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// Masks these from now on, besides what is masked already.
     fn mask(&mut self, secrets: &BTreeSet<String>) {
-        if !secrets.is_empty() {
-            self.masking.mask_with(Masker::new(secrets.iter().map(String::as_str)).map(Arc::new));
-        }
-    }
-
-    fn also_mask(&mut self, found: BTreeSet<String>) {
-        let Some(variables) = &mut self.variables else { return self.mask(&found) };
-        let known = variables.secrets.len();
-        variables.secrets.extend(found);
-        if variables.secrets.len() > known {
-            let secrets = std::mem::take(&mut variables.secrets);
-            self.mask(&secrets);
-            if let Some(variables) = &mut self.variables {
-                variables.secrets = secrets;
-            }
+        let known = self.secrets.len();
+        self.secrets.extend(secrets.iter().cloned());
+        if self.secrets.len() > known {
+            self.masking.mask_with(Masker::new(self.secrets.iter().map(String::as_str)).map(Arc::new));
         }
     }
 }

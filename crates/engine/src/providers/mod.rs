@@ -133,7 +133,8 @@ fn resolve(path: &str, asking: Asking<'_>) -> Result<PathBuf, String> {
 }
 
 fn read(path: &str, required: bool, asking: Asking<'_>) -> Result<Option<String>, String> {
-    use std::io::Read;
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     let path = resolve(path, asking)?;
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let canonical = match path.canonicalize() {
@@ -150,7 +151,13 @@ fn read(path: &str, required: bool, asking: Asking<'_>) -> Result<Option<String>
         }
     }
     let mut text = String::new();
-    let file = std::fs::File::open(&canonical).map_err(failed)?;
+    // A pipe in the file's place must not hold the worker up.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&canonical);
+    let file = file.map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(format!("{} is no file", path.display()));
+    }
     file.take(MOST + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MOST {
         return Err(format!("{} has more than {MOST} bytes", path.display()));

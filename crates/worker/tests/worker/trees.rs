@@ -129,7 +129,7 @@ async fn outputs_are_saved_only_of_what_ended_well_and_stay_within_the_job() {
     // A link in the place where something is restored is not followed out of the job directory.
     let (_, made) = came_to(&rig, &with("echo x > it", "it"), vec![]).await;
     let repository = tempfile::tempdir().unwrap();
-    let outside = tempfile::tempdir_in(rig.directory.path().join("jobs")).unwrap();
+    let outside = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(outside.path(), repository.path().join("way")).unwrap();
     let source = keep(&rig, repository.path());
     let spec = job(vec![step("true")], |job| {
@@ -137,7 +137,7 @@ async fn outputs_are_saved_only_of_what_ended_well_and_stay_within_the_job() {
         job.inputs = vec![input("it", "way")];
     });
     let (_, result) = came_to(&rig, &spec, made.artifacts).await;
-    assert!(result.error_message.is_some_and(|message| message.contains("leads out")));
+    assert!(result.error_message.is_some_and(|message| message.contains("a link is not followed")));
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     drop(outside);
     rig.drain().await;

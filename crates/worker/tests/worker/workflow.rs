@@ -234,6 +234,16 @@ async fn secrets_are_used_and_never_seen() {
     for secret in ["hunter2", "swordfish", "aHVudGVyMiAmIGNv"] {
         assert!(!all.contains(secret), "{secret}: {all}");
     }
+    // Not in the words of an error either, and never where other processes see it.
+    let mut wrong = spec.clone();
+    wrong.env = env([("BOOL", "${{ env.OWN || 'none' }}")]);
+    let mut shown = job(vec![Step::new(StepCommand::Argv(vec!["echo".to_owned(), "${{ env.OWN }}".to_owned()]))]);
+    in_workflow(&mut shown).secrets = vec!["OWN".to_owned()];
+    for (spec, told) in [(&wrong, "not true or false"), (&shown, "argv[1]")] {
+        let result = rig.coordinator.result(submit(&rig, spec)).await;
+        let message = result.error_message.unwrap_or_default();
+        assert!(message.contains(told) && !message.contains("swordfish"), "{message}");
+    }
     in_workflow(&mut spec).secrets = vec!["NOT_YOURS".to_owned()];
     let result = rig.coordinator.result(submit(&rig, &spec)).await;
     assert!(!result.retryable && result.outcome == Outcome::Failed);
