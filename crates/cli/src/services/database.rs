@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use executr_coordinator::Options;
 use executr_store::postgres::{PostgresOptions, PostgresStore};
@@ -74,6 +75,15 @@ pub(crate) fn rules(arguments: &QueueRules) -> Options {
         ..Options::default()
     }
 }
+
+/// The rules for a run's own database: nothing in it goes before the whole of it does.
+pub(crate) fn rules_here() -> Options {
+    const A_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Options { lease: LEASE_HERE, retention: A_LIFETIME, artifact_retention: A_LIFETIME, ..Options::default() }
+}
+
+/// Coordinator and worker are one process: a lease that isn't renewed for so long is of a process that died.
+const LEASE_HERE: Duration = Duration::from_secs(3);
 
 fn failure(error: StoreError) -> Failure {
     let exit = match error {

@@ -8,7 +8,7 @@ mod run_directory;
 mod signals;
 pub(crate) mod worker;
 
-pub(crate) use database::{data_directory, make_directory, migrate, open, open_for_now, place, rules};
+pub(crate) use database::{data_directory, make_directory, migrate, open, open_for_now, place, rules, rules_here};
 pub(crate) use kept_runs::{KeptRun, KeptRuns, RunNote};
 pub(crate) use listening::{Listening, serve};
 pub(crate) use run_directory::RunDirectory;

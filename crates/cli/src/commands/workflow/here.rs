@@ -3,10 +3,9 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use executr_api::{ApiError, RunClient as _, RunState, RunSubmission, RunView};
-use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
+use executr_coordinator::{Coordinator, TenantClient, Unobserved};
 use executr_spec::{RunId, Tenant};
 use executr_worker::ShutdownHandle;
 
@@ -14,11 +13,8 @@ use super::{load, picture, source};
 use crate::arguments::{DatabasePlace, WorkflowArgs, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open, worker};
+use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open, rules_here, worker};
 use crate::show::now;
-
-/// Coordinator and worker are one process: a lease that isn't renewed for so long is of a process that died.
-const LEASE: Duration = Duration::from_secs(3);
 
 /// Runs a workflow, or goes on with a run of it.
 pub(in crate::commands) async fn run(
@@ -41,6 +37,10 @@ pub(in crate::commands) async fn run(
     let loaded = load::load(file, chosen, workflow, env)?;
     if workflow.dry_run {
         return load::show_dry_run(&loaded);
+    }
+    if let Some(name) = workflow.secret.iter().find(|name| std::env::var_os(name).is_none()) {
+        return Err(Failure::usage(format!("--secret {name}: there is no variable of that name in your environment"))
+            .remedy(format!("set it first, as in `{name}=… executr run …`")));
     }
     let note = RunNote {
         file: load::absolute(file)?,
@@ -119,8 +119,7 @@ impl Process {
     ) -> Result<Self> {
         let start = async {
             let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
-            let options = Options { lease: LEASE, ..Options::default() };
-            Coordinator::start(store, options, Arc::new(Unobserved)).await.map_err(told)
+            Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)
         };
         let set_up = worker::set_up(worker::workflow_options(data, directory.path(), &note.repository, here, secrets));
         // The keeper starts while the database is opened.

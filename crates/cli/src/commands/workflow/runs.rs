@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use executr_api::{RunClient as _, RunJobView, RunQuery, RunView};
-use executr_coordinator::{Coordinator, Options, Unobserved};
+use executr_coordinator::{Coordinator, Unobserved};
 use executr_spec::{RunId, Tenant};
 
 use super::{there, watch};
@@ -11,7 +11,7 @@ use crate::arguments::{DatabasePlace, OutputForm, RunsArgs};
 use crate::connection::connect;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRuns, data_directory, open};
+use crate::services::{KeptRuns, data_directory, open, rules_here};
 use crate::show::run::{run_lines, runs_table};
 use crate::show::{now, write_json};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     show(&view, &jobs, arguments.output)
 }
 
-/// Reads a run's own database. One that is open elsewhere is told by its note.
+/// Reads a run's own database. One that is open elsewhere can't be read.
 async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     if arguments.cancel || arguments.follow {
         return Err(Failure::usage("a run on this machine is followed and cancelled where it was started: by Ctrl-C"));
@@ -84,7 +84,7 @@ async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<E
     let (directory, _) = kept.open(run)?;
     let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
     let told = |error| Failure::api(&error, None);
-    let coordinator = Coordinator::start(store, Options::default(), Arc::new(Unobserved)).await.map_err(told)?;
+    let coordinator = Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)?;
     let client = coordinator.client(Tenant::default());
     let view = client.run(run).await.map_err(told)?;
     let jobs = watch::jobs(&client, run).await.map_err(told)?;
