@@ -40,9 +40,6 @@ pub(crate) struct WorkflowHereArgs {
     /// At most so many jobs at a time; by default as many as there are processors
     #[arg(long, value_name = "NUMBER")]
     pub(crate) jobs: Option<u32>,
-    /// Keep the job directories, and say where they are
-    #[arg(long)]
-    pub(crate) keep: bool,
     /// Go on with a run that died with its process; the last one of this file unless an id is given
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "the flag may be absent, bare, or have a value")]
@@ -148,13 +145,13 @@ pub(crate) enum ArtifactsCommand {
         place: ArtifactPlace,
     },
     /// Write one into a directory, or as an archive
-    #[command(after_help = "Examples:\n  executr artifacts get RUN dist --to build/dist")]
+    #[command(after_help = "Examples:\n  executr artifacts get 01890a5d-ac96-774b-bcce-b302099a8057 dist --to build")]
     Get {
         /// The run that made it
         run: RunId,
         /// Its name
         name: String,
-        /// Into which directory; its name by default. It is made, and must not be there
+        /// Into which directory; this one by default. Nothing that is there is replaced
         #[arg(long, value_name = "DIR", conflicts_with = "tar", value_hint = ValueHint::DirPath)]
         to: Option<PathBuf>,
         /// As a tar.zst archive of this name instead (- is standard output)

@@ -38,6 +38,14 @@ impl Progress {
         }
     }
 
+    /// So much is done of what is known by now.
+    pub(crate) fn reach(&self, done: u64, of: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(of);
+            bar.set_position(done);
+        }
+    }
+
     /// Writes something else meanwhile.
     pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {

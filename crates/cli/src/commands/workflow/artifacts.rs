@@ -5,27 +5,26 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use executr_api::{ApiError, ArtifactQuery, ArtifactView, Client, RunClient};
-use executr_coordinator::{Coordinator, Options, TenantClient, Unobserved};
-use executr_spec::{Digest, RunId, Tenant};
-use executr_tree::{BlobDir, BlobDirError, Existing, Manifest, materialise};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use executr_api::{ApiError, ArtifactQuery, ArtifactView, RunClient};
+use executr_coordinator::{Coordinator, TenantClient, Unobserved};
+use executr_spec::{RunId, Tenant};
+use executr_tree::wire::{self, RemoteBlobs, UserBlobs};
+use executr_tree::{BlobDir, BlobDirError, Existing, Manifest, export, materialise};
+
+use super::transfer;
 
 use crate::arguments::{ArtifactPlace, ArtifactsCommand, DatabasePlace, OutputForm};
 use crate::connection::connect;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRuns, data_directory, open};
+use crate::services::{KeptRuns, data_directory, open, rules_here};
 use crate::show::{Align, Column, Progress, Table, ago, amount, now, write_json};
-
-/// So many blobs are fetched at a time.
-const AT_ONCE: usize = 4;
 
 pub(in crate::commands) async fn artifacts(command: ArtifactsCommand) -> Result<Exit> {
     match command {
         ArtifactsCommand::List { run, output, place } => list(run, output, &place).await,
         ArtifactsCommand::Get { run, name, to, tar, place } => {
-            let to = to.unwrap_or_else(|| PathBuf::from(&name));
+            let to = to.unwrap_or_else(|| PathBuf::from("."));
             get(run, &name, &to, tar.as_deref(), &place).await
         }
     }
@@ -45,7 +44,7 @@ impl Source {
         };
         let (directory, _) = kept.open(run)?;
         let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
-        let coordinator = Coordinator::start(store, Options::default(), Arc::new(Unobserved))
+        let coordinator = Coordinator::start(store, rules_here(), Arc::new(Unobserved))
             .await
             .map_err(|error| Failure::api(&error, None))?;
         Ok(Self::Here(Box::new(coordinator.client(Tenant::default()))))
@@ -55,6 +54,13 @@ impl Source {
         match self {
             Self::There(client) => client,
             Self::Here(client) => client.as_ref(),
+        }
+    }
+
+    fn blobs(&self) -> Arc<dyn RemoteBlobs> {
+        match self {
+            Self::There(client) => Arc::new(UserBlobs(Arc::new(client.clone()))),
+            Self::Here(client) => Arc::new(UserBlobs(Arc::new(client.as_ref().clone()))),
         }
     }
 
@@ -124,33 +130,23 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
         return Err(Failure::new(Exit::NOT_FOUND, format!("run {run} made no artifact `{name}`"))
             .remedy(format!("what it made: {there}")));
     };
-    if tar.is_none() && to.exists() {
-        return Err(Failure::usage(format!("{} is there already", to.display()))
-            .remedy("name another place with --to, or remove it"));
-    }
-    let blobs = BlobDir::open(data_directory(place.data_dir.clone())?.join("blobs")).map_err(unkept)?;
-    fetch(source.client(), &blobs, found.artifact.tree).await.map_err(told)?.map_err(unkept)?;
-    let encoded = std::fs::read(blobs.path(found.artifact.tree))
-        .map_err(|error| Failure::doing("read the artifact's tree", error))?;
-    let manifest = Manifest::parse(&encoded).map_err(|error| Failure::new(Exit::FAILURE, error))?;
-    let progress = Progress::of_things("getting the artifact", manifest.blobs().len() as u64);
-    let fetched = stream::iter(manifest.blobs()).map(|digest| {
-        let (progress, blobs, source) = (&progress, &blobs, &source);
-        async move {
-            fetch(source.client(), blobs, digest).await.map_err(told)?.map_err(unkept)?;
-            progress.advance(1);
-            Ok::<_, Failure>(())
-        }
-    });
-    fetched.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    let blobs = BlobDir::open(data_directory(place.data_dir.clone())?.join("trees")).map_err(unkept)?;
+    let progress = Progress::of_things("getting the artifact", 0);
+    let watch = |at: wire::Progress| progress.reach(at.blobs, at.of_blobs);
+    let fetched = wire::fetch(&source.blobs(), &blobs, found.artifact.tree, &watch).await;
+    let fetched = fetched.map_err(|error| transfer::failed(error, &told))?;
     drop(progress);
+    // What a tree that is one file is called in an archive.
+    let file_name = PathBuf::from(name);
     match tar {
         None => {
             if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 std::fs::create_dir_all(parent)
                     .map_err(|error| Failure::doing(format!("make {}", parent.display()), error))?;
             }
-            materialise(&manifest, &blobs, to, Existing::Refuse).map_err(|error| Failure::new(Exit::FAILURE, error))?;
+            materialise(&fetched.manifest, &blobs, to, Existing::Refuse).map_err(|error| {
+                Failure::new(Exit::FAILURE, error).remedy("name another directory with --to, or remove what is there")
+            })?;
             drop(writeln!(
                 io::stderr(),
                 "{}: {} files, {}",
@@ -159,43 +155,25 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
                 amount(found.artifact.size)
             ));
         }
-        Some(path) if path == Path::new("-") => archive(&manifest, &blobs, io::stdout().lock())?,
+        Some(path) if path == Path::new("-") => {
+            archive(fetched.manifest.clone(), blobs, file_name, io::stdout()).await?
+        }
         Some(path) => {
             let file = File::create(path).map_err(|error| Failure::doing(format!("make {}", path.display()), error))?;
-            archive(&manifest, &blobs, file)?;
+            archive(fetched.manifest.clone(), blobs, file_name, file).await?;
         }
     }
     Ok(Exit::SUCCESS)
-}
-
-/// Brings a blob unless it is there.
-async fn fetch(
-    client: &dyn Client,
-    blobs: &BlobDir,
-    digest: Digest,
-) -> std::result::Result<std::result::Result<(), BlobDirError>, ApiError> {
-    if blobs.path(digest).exists() {
-        return Ok(Ok(()));
-    }
-    let mut partial = match blobs.bring(digest) {
-        Ok(Some(partial)) => partial,
-        // Another process brings the same; it is verified when it is used.
-        Ok(None) => return Ok(Ok(())),
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut bytes = client.read_blob(digest, partial.length()).await?;
-    while let Some(piece) = bytes.next().await {
-        if let Err(error) = partial.append(&piece?) {
-            return Ok(Err(error));
-        }
-    }
-    Ok(partial.commit())
 }
 
 fn unkept(error: BlobDirError) -> Failure {
     Failure::new(Exit::FAILURE, error)
 }
 
-fn archive(_: &Manifest, _: &BlobDir, _: impl Write) -> Result<()> {
-    Err(Failure::usage("not yet"))
+/// Writes an archive in a thread that may wait.
+async fn archive(manifest: Manifest, blobs: BlobDir, name: PathBuf, to: impl Write + Send + 'static) -> Result<()> {
+    tokio::task::spawn_blocking(move || export(&manifest, &blobs, &name, to))
+        .await
+        .map_err(|error| Failure::doing("write the archive", error))?
+        .map_err(|error| Failure::new(Exit::FAILURE, error))
 }

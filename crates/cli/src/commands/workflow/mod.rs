@@ -2,6 +2,7 @@
 //!
 //! - [`load`]: from a file and flags to a plan, or to words about what is wrong with it;
 //! - [`source`]: the repository, as a tree where the run will be;
+//! - [`transfer`]: what is said when that, or an artifact, doesn't arrive;
 //! - [`here`]: `executr run FILE`, with `--resume`;
 //! - [`there`]: `executr submit FILE`;
 //! - [`watch`]: a run as it goes on;
@@ -16,4 +17,5 @@ pub(super) mod rerun;
 pub(super) mod runs;
 mod source;
 pub(super) mod there;
+mod transfer;
 mod watch;

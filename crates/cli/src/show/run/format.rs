@@ -67,7 +67,7 @@ fn simple(happening: &Happening, into: &mut Vec<u8>) {
     }
     let before = into.len();
     if let Happening::Step { mark, .. } = happening {
-        into.extend_from_slice(format!("{}: ", mark.step).as_bytes());
+        into.extend_from_slice(format!("{}: ", step_name(&mark.step)).as_bytes());
     }
     text(happening, into);
     if into.len() == before && !matches!(happening, Happening::Line { .. }) {
@@ -171,6 +171,11 @@ fn object(workflow: &str, happening: &Happening, now: Timestamp, into: &mut Vec<
     into.push(b'\n');
 }
 
+/// A step for people: one without a name is called by its number.
+pub(super) fn step_name(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| byte.is_ascii_digit()) { format!("step {name}").into() } else { name.into() }
+}
+
 fn event_name(event: StepEvent) -> &'static str {
     match event {
         StepEvent::Start => "start",
@@ -215,7 +220,7 @@ fn step_words(mark: &StepMark) -> String {
     let code = mark.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
     let time = |millis: Option<u64>| millis.map(|millis| span(Duration::from_millis(millis))).unwrap_or_default();
     match mark.event {
-        StepEvent::Start => format!("start{of}"),
+        StepEvent::Start => format!("started{of}"),
         StepEvent::Success => format!("done in {}{of}", time(mark.duration_ms)),
         StepEvent::Failed => format!("failed{code}{of}"),
         StepEvent::Retry => format!("failed{code}{of}; again in {}", time(mark.delay_ms)),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use executr_api::{JobState, RunState, StepEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::format::step_name;
 use super::{Happening, RunShow};
 use crate::show::time::span;
 use crate::show::{Ink, Paint, status_paint};
@@ -92,9 +93,9 @@ impl RunShow for Live {
                 if let Some(running) = self.running.get_mut(job) {
                     running.step = match mark.event {
                         StepEvent::Start | StepEvent::Retry if mark.max_attempts > 1 => {
-                            format!("{} {}/{}", mark.step, mark.attempt, mark.max_attempts)
+                            format!("{} (try {} of {})", step_name(&mark.step), mark.attempt, mark.max_attempts)
                         }
-                        _ => mark.step.clone(),
+                        _ => step_name(&mark.step).into_owned(),
                     };
                 }
                 self.draw(job);
