@@ -11,6 +11,7 @@ mod fleet;
 mod http;
 mod original;
 mod run;
+mod runs;
 mod system;
 mod tls;
 mod tokens;

@@ -1,0 +1,194 @@
+//! What becomes of a run when somebody interrupts it: Ctrl-C, kill -9, a repeat; and what it made.
+
+use std::fs;
+use std::path::PathBuf;
+
+use executr_tests::background::{Background, Home};
+use executr_tests::postgres;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::system::{System, eventually, is_alive, line_in, signal, spawn, succeed, text};
+
+/// A workflow whose second job waits for a gate, after it has written its process down.
+fn gated(home: &Home) -> PathBuf {
+    let file = home.path().join("gated.yaml");
+    let at = home.path().display();
+    fs::write(
+        &file,
+        format!(
+            r#"
+name: gated
+defaults: {{ executor: {{ kind: local, copy_repo: false }} }}
+jobs:
+  first:
+    steps: ["echo first >> {at}/ran"]
+  second:
+    needs: [first]
+    steps:
+      - |
+        echo second >> {at}/ran
+        echo $$ > {at}/pid
+        while [ ! -e {at}/gate ]; do sleep 0.02; done
+        echo through
+  tidy:
+    needs: [second]
+    if: always()
+    steps: ["echo tidied >> {at}/ran"]
+"#
+        ),
+    )
+    .unwrap();
+    file
+}
+
+fn ran(home: &Home) -> Vec<String> {
+    fs::read_to_string(home.path().join("ran")).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn ctrl_c_cancels_a_run_and_lets_run_what_is_meant_for_that() {
+    let home = Home::new();
+    let file = gated(&home);
+    let run = spawn(&mut home.executr(&["run", file.to_str().unwrap()]));
+    let process = line_in(&home.path().join("pid"));
+    signal(&run, Signal::INT);
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert_eq!(ran(&home), ["first", "second", "tidied"]);
+    assert!(!is_alive(&process));
+    assert!(text(&output.stdout).contains("run cancelled"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_run_that_died_goes_on_where_it_was() {
+    let home = Home::new();
+    let file = gated(&home);
+    let mut run = spawn(&mut home.executr(&["run", file.to_str().unwrap()]));
+    let process = line_in(&home.path().join("pid"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    eventually("the job ends with its worker", || (!is_alive(&process)).then_some(()));
+    let died = home.executr(&["runs", "--here"]).output().unwrap();
+    assert!(text(&died.stdout).contains("died"), "{}", text(&died.stdout));
+    fs::write(home.path().join("gate"), "").unwrap();
+    let told = succeed(&mut home.executr(&["run", file.to_str().unwrap(), "--resume"]));
+    assert!(told.contains("[second] through") && !told.contains("[first]"), "{told}");
+    assert_eq!(ran(&home), ["first", "second", "second", "tidied"]);
+    let again = home.executr(&["run", file.to_str().unwrap(), "--resume"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(3), "{}", text(&again.stderr));
+}
+
+/// A workflow that makes an artifact, and fails unless a file is there.
+fn failing(home: &Home) -> PathBuf {
+    let file = home.path().join("failing.yaml");
+    let at = home.path().display();
+    fs::write(
+        &file,
+        format!(
+            r#"
+name: failing
+defaults: {{ executor: {{ kind: local, copy_repo: false }} }}
+jobs:
+  make:
+    steps: ["echo made >> {at}/ran; mkdir dist; echo content > dist/file"]
+    outputs: {{ dist: dist }}
+  use:
+    needs: [make]
+    inputs: [dist]
+    steps: ["cat dist/file; test -e {at}/fixed"]
+"#
+        ),
+    )
+    .unwrap();
+    file
+}
+
+/// The newest run's id.
+fn newest(list: &str) -> String {
+    let runs: Value = serde_json::from_str(list).unwrap();
+    runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run in {list}")).to_owned()
+}
+
+#[test]
+fn what_failed_is_repeated_here_with_what_the_others_made() {
+    let home = Home::new();
+    let file = failing(&home);
+    let failed = home.executr(&["run", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stdout));
+    let id = newest(&succeed(&mut home.executr(&["runs", "--here", "--output", "json"])));
+    fs::write(home.path().join("fixed"), "").unwrap();
+    let told = succeed(&mut home.executr(&["rerun", &id, "--failed"]));
+    assert!(told.contains("[use] content") && told.contains("run completed"), "{told}");
+    assert_eq!(ran(&home), ["made"], "what succeeded does not run again");
+    succeed(&mut home.executr(&["artifacts", "get", &id, "dist", "--to", "got"]));
+    assert_eq!(fs::read_to_string(home.path().join("got/dist/file")).unwrap(), "content\n");
+    let over = home.executr(&["artifacts", "get", &id, "dist", "--to", "got"]).output().unwrap();
+    assert!(!over.status.success() && text(&over.stderr).contains("--to"), "{}", text(&over.stderr));
+    let none = home.executr(&["artifacts", "get", &id, "nothing"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(3));
+    assert!(text(&none.stderr).contains("dist"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn what_failed_is_repeated_on_a_server() {
+    let system = System::up(&[]);
+    repeats_what_failed(&system);
+}
+
+#[test]
+fn runs_go_over_postgresql_as_well() {
+    let Some(database) = postgres::database() else { return };
+    let system = System::server(&["--db-url", &database.url()]);
+    let _executors = ["one", "two"].map(|name| system.executor(name, &[]));
+    repeats_what_failed(&system);
+}
+
+fn repeats_what_failed(system: &System) {
+    let file = failing(&system.home);
+    let failed = system.output(&["submit", "--wait", file.to_str().unwrap()]);
+    assert_eq!(failed.status.code(), Some(1), "{}{}", text(&failed.stdout), text(&failed.stderr));
+    let id = newest(&succeed(&mut system.executr(&["runs", "--output", "json"])));
+    fs::write(system.home.path().join("fixed"), "").unwrap();
+    let told = succeed(&mut system.executr(&["rerun", &id, "--failed", "--wait"]));
+    assert!(told.contains("[use] content") && told.contains("run completed"), "{told}");
+    assert_eq!(ran(&system.home), ["made"]);
+    succeed(&mut system.executr(&["artifacts", "get", &id, "dist", "--tar", "dist.tar.zst"]));
+    let archive = fs::read(system.home.path().join("dist.tar.zst")).unwrap();
+    assert_eq!(archive[..4], [0x28, 0xb5, 0x2f, 0xfd], "a zstd frame");
+}
+
+#[test]
+fn a_server_that_dies_during_a_run_goes_on_with_it() {
+    let mut system = System::server(&["--heartbeat-timeout", "1s"]);
+    let file = gated(&system.home);
+    let _executor = system.executor("w", &[]);
+    let id = succeed(&mut system.executr(&["submit", file.to_str().unwrap()])).trim().to_owned();
+    line_in(&system.home.path().join("pid"));
+    system.server.kill();
+    fs::write(system.home.path().join("gate"), "").unwrap();
+    system.restart_server(&["--heartbeat-timeout", "1s"]);
+    let run = eventually("the run's end", || {
+        let output = system.output(&["runs", &id, "--output", "json"]);
+        let whole: Value = serde_json::from_slice(&output.stdout).ok()?;
+        whole["run"]["completed_at"].is_string().then_some(whole)
+    });
+    assert_eq!(run["run"]["state"], "completed", "{run}");
+    assert_eq!(ran(&system.home), ["first", "second", "tidied"]);
+}
+
+#[test]
+fn an_executor_that_dies_loses_no_run() {
+    let system = System::server(&["--heartbeat-timeout", "1s"]);
+    let file = gated(&system.home);
+    let mut first: Background = system.executor("first", &[]);
+    let id = succeed(&mut system.executr(&["submit", file.to_str().unwrap()])).trim().to_owned();
+    let process = line_in(&system.home.path().join("pid"));
+    first.kill();
+    eventually("the job ends with its worker", || (!is_alive(&process)).then_some(()));
+    fs::write(system.home.path().join("gate"), "").unwrap();
+    let _second = system.executor("second", &[]);
+    let told = succeed(&mut system.executr(&["runs", "--follow", &id]));
+    assert!(told.contains("[second] through") && told.contains("run completed"), "{told}");
+    assert_eq!(ran(&system.home), ["first", "second", "second", "tidied"]);
+}
