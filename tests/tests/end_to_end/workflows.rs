@@ -180,6 +180,33 @@ fn every_example_comes_to_the_same_here_and_on_a_fleet() {
     }
 }
 
+/// The jobs of it that need no compiler; the others are what `scripts/check` runs beside this test.
+#[test]
+fn this_projects_own_checks_are_a_workflow() {
+    let file = root().join("examples/self-ci.yaml").display().to_string();
+    let tools = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var_os(name)));
+    let with_tools = |command: &mut std::process::Command| {
+        command.envs(tools.iter().filter_map(|(name, value)| Some((*name, value.clone()?))));
+    };
+    let system = System::server(&[]);
+    let work = system.home.path().join("work-own");
+    let mut executor = system.executr(&["executor", "--name", "own", "--allow", "inherit", "--max-jobs", "2"]);
+    with_tools(executor.arg("--work-dir").arg(work));
+    executor.env("EXECUTR_DATA_DIR", system.home.path().join("own"));
+    let _executor = executr_tests::background::Background::start(&system.home, "own", &mut executor);
+    let jobs = ["format", "licences", "scripts"];
+    for command in [&["run"][..], &["submit", "--wait"]] {
+        let mut command = system.executr(command);
+        with_tools(&mut command);
+        command.env("EXECUTR_DATA_DIR", system.home.path().join("data")).env("XDG_STATE_HOME", system.home.path());
+        let output = command.arg(&file).args(jobs).current_dir(root()).output().unwrap();
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        for job in jobs {
+            assert!(text(&output.stdout).contains(&format!("[{job}] completed")), "{}", text(&output.stdout));
+        }
+    }
+}
+
 #[test]
 fn a_wrong_file_is_told_with_line_and_column_and_nothing_runs() {
     let home = Home::new();
