@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use executr_api::ApiError;
-use executr_spec::SpecError;
-use executr_spec::workflow::{ExecutorChoice, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob, RunPlan, WorkflowJob};
+use executr_spec::workflow::{
+    ExecutorChoice, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob, RunPlan, WorkflowJob, wrong_characters,
+};
+use executr_spec::{Digest, SpecError};
 
 use super::gate;
 use crate::refusal;
@@ -28,7 +30,7 @@ pub(super) fn check(plan: &RunPlan) -> Result<(), ApiError> {
         let text = format!("has {} entries; at most {MAX_RUN_JOBS} are allowed, so make several runs", plan.jobs.len());
         return Err(wrong("jobs", text));
     }
-    let mut seen = Seen::default();
+    let mut seen = Seen { source: plan.source, ..Seen::default() };
     for (index, job) in plan.jobs.iter().enumerate() {
         let at = |error: SpecError| refusal::spec(within(index, &job.name, error)).with("index", index);
         seen.job(index, job).map_err(at)?;
@@ -39,6 +41,8 @@ pub(super) fn check(plan: &RunPlan) -> Result<(), ApiError> {
 /// What stands in the jobs looked at so far.
 #[derive(Default)]
 struct Seen<'a> {
+    /// The tree the run starts from.
+    source: Option<Digest>,
     names: HashSet<&'a str>,
     artifacts: HashSet<&'a str>,
     needs: usize,
@@ -48,7 +52,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn job(&mut self, index: usize, job: &'a PlannedJob) -> Result<(), SpecError> {
-        check_name("name", &job.name)?;
+        check_part("name", &job.name)?;
         if !self.names.insert(&job.name) {
             return Err(problem("name", "another job of the run has it; names are unique"));
         }
@@ -66,6 +70,12 @@ impl<'a> Seen<'a> {
         if workflow.name != job.name {
             let text = format!("is `{}`, and has to be the job's name", workflow.name.escape_debug());
             return Err(problem("spec.workflow.name", text));
+        }
+        if workflow.source.is_some() && workflow.source != self.source {
+            return Err(problem(
+                "spec.workflow.source",
+                "is another tree than the plan's `source`; a run starts from one",
+            ));
         }
         self.artifacts(workflow)?;
         self.pinned(job, &workflow.executor)
@@ -89,11 +99,11 @@ impl<'a> Seen<'a> {
 
     fn artifacts(&mut self, workflow: &'a WorkflowJob) -> Result<(), SpecError> {
         for (place, input) in workflow.inputs.iter().enumerate() {
-            check_name(&format!("spec.workflow.inputs[{place}].name"), &input.name)?;
+            check_part(&format!("spec.workflow.inputs[{place}].name"), &input.name)?;
         }
         for (place, output) in workflow.outputs.iter().enumerate() {
             let field = format!("spec.workflow.outputs[{place}].name");
-            check_name(&field, &output.name)?;
+            check_part(&field, &output.name)?;
             if !self.artifacts.insert(&output.name) {
                 let text = format!("two of the run's artifacts are called `{}`; give one another name", output.name);
                 return Err(problem(&field, text));
@@ -104,8 +114,11 @@ impl<'a> Seen<'a> {
 
     /// Jobs that share a workspace on one worker have to fit on one.
     fn pinned(&mut self, job: &'a PlannedJob, executor: &'a ExecutorChoice) -> Result<(), SpecError> {
+        // One that isn't named is called as its kind.
+        if !executor.name.is_empty() {
+            check_part("spec.workflow.executor.name", &executor.name)?;
+        }
         let Some(name) = pinned(executor) else { return Ok(()) };
-        check_name("spec.workflow.executor.name", name)?;
         let first = *self.pinned.entry(name).or_insert(job);
         let other = |what| {
             let text = format!(
@@ -154,6 +167,12 @@ fn check_name(field: &str, name: &str) -> Result<(), SpecError> {
         return Err(problem(field, format!("give 1 to {MAX_NAME} bytes without control characters")));
     }
     Ok(())
+}
+
+/// Names of jobs, executors and artifacts become parts of paths on workers.
+fn check_part(field: &str, name: &str) -> Result<(), SpecError> {
+    check_name(field, name)?;
+    wrong_characters(name).map_or(Ok(()), |text| Err(problem(field, text)))
 }
 
 fn wrong(field: &str, text: impl Into<String>) -> ApiError {
@@ -207,9 +226,31 @@ mod tests {
     }
 
     #[test]
+    fn names_that_become_paths_lead_nowhere_else() {
+        for name in ["/home/worker", "..", "../..", "a/b", "a\\b", ".hidden", "-x", "a\0", "a b", ""] {
+            let mut plans = [plan(), plan(), plan(), plan()];
+            plans[0].jobs[0] = job(name, &[]);
+            hooks(&mut plans[1].jobs[0]);
+            workflow(&mut plans[1].jobs[0]).executor.name = if name.is_empty() { "/" } else { name }.to_owned();
+            let (path, from) = ("p".to_owned(), "a".to_owned());
+            workflow(&mut plans[2].jobs[0]).outputs.push(ArtifactOutput { name: name.to_owned(), path: path.clone() });
+            workflow(&mut plans[3].jobs[1]).inputs.push(ArtifactInput { name: name.to_owned(), from, path });
+            let fields = ["name", "spec.workflow.executor.name", "spec.workflow.outputs[0].name"];
+            for (plan, field) in plans.iter().zip(fields) {
+                let error = check(plan).expect_err(name);
+                assert_eq!(error.context["field"], format!("jobs[0].{field}"), "{name:?}: {error}");
+            }
+            assert_eq!(check(&plans[3]).expect_err(name).context["field"], "jobs[1].spec.workflow.inputs[0].name");
+        }
+        let mut cells = plan();
+        cells.jobs[0] = job("_build-os-mac_os-py-3.11", &[]);
+        check(&cells).expect("the name of a cell");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place() {
         type Break = fn(&mut RunPlan);
-        let cases: [(Break, &str); 21] = [
+        let cases: [(Break, &str); 22] = [
             (|plan| plan.name.clear(), "name"),
             (|plan| plan.name = "a\nb".to_owned(), "name"),
             (|plan| plan.timeout = Some(Span::default()), "timeout"),
@@ -225,6 +266,7 @@ mod tests {
             (|plan| plan.jobs[0].spec.idempotency_key = Some("k".to_owned()), "jobs[0].spec.idempotency_key"),
             (|plan| plan.jobs[0].spec.run_at = Some(executr_spec::Timestamp(1)), "jobs[0].spec.run_at"),
             (|plan| plan.jobs[0].spec.workflow = None, "jobs[0].spec.workflow"),
+            (|plan| workflow(&mut plan.jobs[0]).source = Some(Digest::of(b"other")), "jobs[0].spec.workflow.source"),
             (|plan| workflow(&mut plan.jobs[0]).name = "other".to_owned(), "jobs[0].spec.workflow.name"),
             (
                 |plan| {

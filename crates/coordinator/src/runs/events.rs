@@ -74,7 +74,9 @@ impl Follower {
             self.more = events.len() >= AT_A_TIME as usize;
             if events.is_empty() {
                 // It may have been deleted while somebody followed it.
-                self.core.run_record(self.run).await?;
+                let record = self.core.run_record(self.run).await?;
+                // It was followed from after its end.
+                self.ended = record.state.is_final() && self.after >= record.last_event;
             }
             self.read = events.into();
         }

@@ -1,7 +1,7 @@
 //! Which conditions a store can decide.
 
 use executr_spec::Condition;
-use executr_spec::expression::Expression;
+use executr_spec::expression::{Expression, Function, Operator, Term};
 use executr_store::Gate;
 
 /// When a job with this condition goes on, as far as a store can tell.
@@ -13,10 +13,29 @@ pub(super) fn gate(condition: &Condition) -> Gate {
         Condition::Always => Gate::Always,
         Condition::Cancelled => Gate::Cancelled,
         Condition::Expression(text) => match Expression::parse(text) {
-            Ok(expression) if expression.status_functions().is_empty() => Gate::AskAfterSuccess,
+            Ok(expression) => gate_of(&expression),
             // What can't be read fails the job when it is asked about; plans with such are refused.
-            Ok(_) | Err(_) => Gate::Ask,
+            Err(_) => Gate::Ask,
         },
+    }
+}
+
+/// Only who calls `always()` or `cancelled()` outlives a cancel, as with these functions alone.
+fn gate_of(expression: &Expression) -> Gate {
+    match expression.status_functions() {
+        [] => Gate::AskAfterSuccess,
+        [Function::Success] if needs_success(expression.term()) => Gate::AskAfterSuccess,
+        called if called.iter().any(|function| matches!(function, Function::Always | Function::Cancelled)) => Gate::Ask,
+        _ => Gate::AskUnlessCancelled,
+    }
+}
+
+/// Whether it is false wherever `success()` is: `success() && …`
+fn needs_success(term: &Term) -> bool {
+    match term {
+        Term::Call(Function::Success, _) => true,
+        Term::Binary(Operator::And, left, right) => needs_success(left) || needs_success(right),
+        _ => false,
     }
 }
 
@@ -41,7 +60,14 @@ mod tests {
             ("cancelled()", Gate::Cancelled),
             ("test -f Makefile", Gate::Success),
             ("${{ matrix.os == 'linux' }}", Gate::AskAfterSuccess),
-            ("${{ failure() && matrix.os == 'linux' }}", Gate::Ask),
+            ("${{ success() && matrix.os == 'linux' }}", Gate::AskAfterSuccess),
+            ("${{ matrix.os == 'linux' && (matrix.x && success()) }}", Gate::AskAfterSuccess),
+            ("${{ success() || matrix.os == 'linux' }}", Gate::AskUnlessCancelled),
+            ("${{ !success() }}", Gate::AskUnlessCancelled),
+            ("${{ success() || failure() }}", Gate::AskUnlessCancelled),
+            ("${{ failure() && matrix.os == 'linux' }}", Gate::AskUnlessCancelled),
+            ("${{ failure() && !cancelled() }}", Gate::Ask),
+            ("${{ always() && matrix.os == 'linux' }}", Gate::Ask),
             ("${{ !cancelled() }}", Gate::Ask),
         ] {
             assert_eq!(gate(&Condition::parse(text)), expected, "{text}");

@@ -34,6 +34,7 @@ pub use plan::{
 };
 pub use problem::{Position, Problem, Problems};
 pub use provider::{Provider, SopsFormat};
+pub use read::wrong_characters;
 
 impl Workflow {
     /// Reads and checks a workflow file, in YAML or JSON.

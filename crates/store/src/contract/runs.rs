@@ -26,6 +26,8 @@ pub enum Gate {
     AskAfterSuccess,
     /// The coordinator is asked, whatever happened before.
     Ask,
+    /// The coordinator is asked, whatever happened before, unless the run was asked to stop.
+    AskUnlessCancelled,
 }
 
 /// A run to record, with all its jobs.
@@ -141,6 +143,8 @@ pub struct Question {
 pub struct Decision {
     /// The job.
     pub job: JobId,
+    /// As the question said it: whether the run was asked to stop.
+    pub run_cancelling: bool,
     /// What becomes of it.
     pub verdict: GateVerdict,
 }
@@ -309,7 +313,8 @@ pub trait RunStore: Send + Sync + 'static {
     /// The questions about these jobs; those that are asked about no more are left out.
     async fn questions_of(&self, jobs: &[JobId]) -> Result<Vec<Question>, StoreError>;
 
-    /// Decides. A job that isn't asked about (any more) is passed over.
+    /// Decides. A job that isn't asked about (any more) is passed over. So is one whose run was asked to stop after the question was
+    /// put; that one is asked about again, in the answer's [`asked`](RunProgress::asked).
     async fn decide(&self, decisions: Vec<Decision>) -> Result<RunProgress, StoreError>;
 
     /// Asks a run to stop. `None`: there is no such run. A final one, or one asked before, is left as it is. Returns how it stands now.

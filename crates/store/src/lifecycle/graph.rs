@@ -81,6 +81,7 @@ pub fn after_needs(gate: Gate, before: Before, stop: Stop) -> Turn {
         (Gate::Ask, _) => Turn::Ask,
         (Gate::Cancelled, _) => Turn::Skip("its run was not cancelled"),
         (_, Stop::Asked) => Turn::Cancel,
+        (Gate::AskUnlessCancelled, _) => Turn::Ask,
         (Gate::Failure, _) if before.failed => Turn::Go,
         (Gate::Failure, _) => Turn::Skip("nothing before it failed"),
         (Gate::Success | Gate::AskAfterSuccess, _) if before.failed => Turn::Skip("a job before it failed"),
@@ -174,6 +175,7 @@ mod tests {
         assert!(matches!(turns(Gate::Cancelled), [Turn::Skip(_), Turn::Skip(_), Turn::Skip(_)]));
         assert!(matches!(turns(Gate::AskAfterSuccess), [Turn::Ask, Turn::Skip(_), Turn::Skip(_)]));
         assert!(matches!(turns(Gate::Ask), [Turn::Ask, Turn::Ask, Turn::Ask]));
+        assert!(matches!(turns(Gate::AskUnlessCancelled), [Turn::Ask, Turn::Ask, Turn::Ask]));
     }
 
     #[test]
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(turns(Gate::AskAfterSuccess), [Turn::Cancel, Turn::Cancel]);
         assert_eq!(turns(Gate::Always), [Turn::Go, Turn::Go]);
         assert_eq!(turns(Gate::Ask), [Turn::Ask, Turn::Ask]);
+        assert_eq!(turns(Gate::AskUnlessCancelled), [Turn::Ask, Turn::Cancel]);
         assert!(matches!(turns(Gate::Cancelled), [Turn::Skip(_), Turn::Go]));
         assert_eq!(after_needs(Gate::Failure, FAILURE, Stop::AfterFailure), Turn::Go);
         assert_eq!(after_needs(Gate::Failure, FAILURE, Stop::Asked), Turn::Cancel);
@@ -197,6 +200,8 @@ mod tests {
         assert!(is_stopped(Gate::Failure, JobState::Ready, 0, Stop::Asked));
         assert!(!is_stopped(Gate::Failure, JobState::Ready, 0, Stop::AfterFailure));
         assert!(!is_stopped(Gate::Always, JobState::Ready, 0, Stop::Asked));
+        assert!(is_stopped(Gate::AskUnlessCancelled, JobState::Ready, 0, Stop::Asked));
+        assert!(!is_stopped(Gate::AskUnlessCancelled, JobState::Ready, 0, Stop::AfterFailure));
         assert!(!is_stopped(Gate::Success, JobState::Running, 1, Stop::Asked));
     }
 

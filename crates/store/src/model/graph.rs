@@ -61,9 +61,13 @@ impl Queue {
 
     pub(super) fn decide(&mut self, decisions: Vec<Decision>, now: Timestamp) -> RunProgress {
         let mut followed = Followed::default();
-        for Decision { job, verdict } in decisions {
+        for Decision { job, run_cancelling, verdict } in decisions {
             let Some(&number) = self.numbers.get(&job) else { continue };
             let Some(place) = self.jobs[&number].place.filter(|place| self.is_asked(*place)) else { continue };
+            if run_cancelling != (self.stop(place.run) == Stop::Asked) {
+                followed.run.asked.push(job);
+                continue;
+            }
             match verdict {
                 GateVerdict::Run => {
                     self.job_at(place).asked = false;

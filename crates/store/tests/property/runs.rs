@@ -41,8 +41,15 @@ struct WantedRunJob {
     done: Option<Vec<u8>>,
 }
 
-const GATES: [Gate; 6] =
-    [Gate::Success, Gate::Failure, Gate::Always, Gate::Cancelled, Gate::AskAfterSuccess, Gate::Ask];
+const GATES: [Gate; 7] = [
+    Gate::Success,
+    Gate::Failure,
+    Gate::Always,
+    Gate::Cancelled,
+    Gate::AskAfterSuccess,
+    Gate::Ask,
+    Gate::AskUnlessCancelled,
+];
 
 fn wanted_job() -> impl Strategy<Value = WantedRunJob> {
     let needs =
@@ -160,13 +167,15 @@ impl Side {
             RunCommand::Decide(verdicts) => {
                 let asked = runs.questions(u32::MAX).await.expect("read");
                 let decision = |(number, verdict): &(usize, u8)| {
-                    let job = asked.get(number.checked_rem(asked.len())?)?.job;
+                    let question = asked.get(number.checked_rem(asked.len())?)?;
                     let verdict = match verdict {
                         0 => GateVerdict::Skip,
                         1 => GateVerdict::Fail("it can't be told".to_owned()),
                         _ => GateVerdict::Run,
                     };
-                    Some(Decision { job, verdict })
+                    // Some answer as if the run had been asked to stop, or not, since.
+                    let run_cancelling = question.run_cancelling ^ (number % 8 == 7);
+                    Some(Decision { job: question.job, run_cancelling, verdict })
                 };
                 let decisions = verdicts.iter().filter_map(decision).collect();
                 self.plain(&runs.decide(decisions).await.expect("decided"))

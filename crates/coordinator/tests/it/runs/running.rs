@@ -178,8 +178,9 @@ async fn events_come_from_any_number_on_and_by_signals_from_elsewhere() {
     let run = Plan::new(&["a"]).submit(&coordinator).await;
     assert!(store.take_published().contains(&Signal::Run(run.id)));
     let after = follow(&coordinator, run.id, 1);
+    let beyond = follow(&coordinator, run.id, 99);
     settle().await;
-    assert!(!after.is_finished());
+    assert!(!after.is_finished() && !beyond.is_finished());
     // Another coordinator hands the job out and takes its result.
     let other = start(&store).await;
     let mut worker = Worker::new("w", 1);
@@ -192,6 +193,8 @@ async fn events_come_from_any_number_on_and_by_signals_from_elsewhere() {
     settle().await;
     assert!(after.is_finished());
     assert_eq!(after.await.unwrap(), ["a started 1", "a completed", "run completed"]);
+    assert!(beyond.is_finished(), "it is told that there will be no more");
+    assert!(beyond.await.unwrap().is_empty());
     let none = client(&coordinator).run_events(run.id, RunEventFollow { after: 99, follow: true }).await.unwrap();
     assert_eq!(none.count().await, 0, "the run is over, there will be no more");
 }

@@ -159,10 +159,16 @@ impl<'p> Reader<'p> {
 
 /// Why a text can't be the name of a job, an executor or an artifact: they become parts of paths.
 pub(in crate::workflow) fn wrong_name(name: &str) -> Option<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 200 {
         return Some("give it a name of 1 to 200 bytes".to_owned());
     }
+    wrong_characters(name)
+}
+
+/// The same, however long it is: the names of a matrix's cells are longer than those in files.
+#[must_use]
+pub fn wrong_characters(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if let Some(c) = name.chars().find(|c| !allowed(*c)) {
         return Some(format!("`{name}` contains {c:?}; use letters, digits, `-`, `_` and `.`"));
     }

@@ -13,6 +13,7 @@ mod job;
 mod step;
 mod values;
 
+pub use self::field::wrong_characters;
 pub(super) use self::field::wrong_name;
 
 use std::collections::HashSet;

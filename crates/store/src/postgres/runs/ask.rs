@@ -82,10 +82,14 @@ pub(super) async fn decide(core: &Core, session: &mut Session, decisions: &[Deci
     permits.lock(session, runs.permits()).await?;
     let mut followed = Followed::default();
     let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
-    for Decision { job, verdict } in decisions {
-        let Some((job, run)) = jobs.get(&job.0).copied().filter(|(_, run)| runs.has(*run)) else { continue };
+    for Decision { job: id, run_cancelling, verdict } in decisions {
+        let Some((job, run)) = jobs.get(&id.0).copied().filter(|(_, run)| runs.has(*run)) else { continue };
         let (_, place) = runs.place_of(job)?;
         if !runs.node(run, place)?.wait.is_some_and(|wait| wait.asked) {
+            continue;
+        }
+        if *run_cancelling != (runs.run(run)?.state == RunState::Cancelling) {
+            followed.progress.asked.push(*id);
             continue;
         }
         match verdict {

@@ -7,8 +7,15 @@ use crate::lifecycle::graph::Before;
 use crate::postgres::coding::damaged;
 use crate::postgres::fault::Fault;
 
-const GATES: [Gate; 6] =
-    [Gate::Success, Gate::Failure, Gate::Always, Gate::Cancelled, Gate::AskAfterSuccess, Gate::Ask];
+const GATES: [Gate; 7] = [
+    Gate::Success,
+    Gate::Failure,
+    Gate::Always,
+    Gate::Cancelled,
+    Gate::AskAfterSuccess,
+    Gate::Ask,
+    Gate::AskUnlessCancelled,
+];
 
 /// The number of a gate.
 pub(super) fn gate_code(gate: Gate) -> i16 {
@@ -19,6 +26,7 @@ pub(super) fn gate_code(gate: Gate) -> i16 {
         Gate::Cancelled => 3,
         Gate::AskAfterSuccess => 4,
         Gate::Ask => 5,
+        Gate::AskUnlessCancelled => 6,
     }
 }
 
@@ -72,6 +80,6 @@ mod tests {
             let value = Before { failed, cancelled };
             assert_eq!(before(before_code(value)), value);
         }
-        assert!(gate(6).is_err() && run_state(5).is_err());
+        assert!(gate(7).is_err() && run_state(5).is_err());
     }
 }

@@ -28,8 +28,15 @@ use crate::{Gate, RunProgress};
 /// So often a job that moves from one bucket to another is looked for.
 const MOST_LOOKS: u32 = 5;
 /// All gates.
-const GATES: [Gate; 6] =
-    [Gate::Success, Gate::Failure, Gate::Always, Gate::Cancelled, Gate::AskAfterSuccess, Gate::Ask];
+const GATES: [Gate; 7] = [
+    Gate::Success,
+    Gate::Failure,
+    Gate::Always,
+    Gate::Cancelled,
+    Gate::AskAfterSuccess,
+    Gate::Ask,
+    Gate::AskUnlessCancelled,
+];
 
 /// Asks a run to stop. `None`: there is no such run.
 pub(super) async fn cancel_run(

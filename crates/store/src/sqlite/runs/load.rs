@@ -23,6 +23,7 @@ pub(super) fn gate_code(gate: Gate) -> u8 {
         Gate::Cancelled => 3,
         Gate::AskAfterSuccess => 4,
         Gate::Ask => 5,
+        Gate::AskUnlessCancelled => 6,
     }
 }
 
@@ -34,6 +35,7 @@ fn gate(code: u8) -> Result<Gate, StoreError> {
         3 => Gate::Cancelled,
         4 => Gate::AskAfterSuccess,
         5 => Gate::Ask,
+        6 => Gate::AskUnlessCancelled,
         other => return Err(damaged(format_args!("gate {other}"))),
     })
 }

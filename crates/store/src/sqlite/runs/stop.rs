@@ -80,12 +80,16 @@ impl Writer<'_> {
     /// Decides about jobs.
     pub(super) fn decide(&mut self, decisions: &[Decision]) -> Result<RunProgress, StoreError> {
         let mut followed = Followed::default();
-        for Decision { job, verdict } in decisions {
+        for Decision { job, run_cancelling, verdict } in decisions {
             let Some(seq) = self.find("SELECT seq FROM job WHERE id = ?1", [job.0.as_bytes()], |row| row.get(0))?
             else {
                 continue;
             };
             let Some(place) = self.runs.place(seq).filter(|_| self.runs.asked.contains(&seq)) else { continue };
+            if *run_cancelling != self.runs.get(place.number)?.cancelling {
+                followed.run.asked.push(*job);
+                continue;
+            }
             let (state, message) = match verdict {
                 GateVerdict::Run => {
                     self.let_go_on(place, &mut followed)?;

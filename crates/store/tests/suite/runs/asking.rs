@@ -47,13 +47,49 @@ pub(crate) async fn a_condition_that_fails<H: Harness>(stage: Stage<H>) {
 pub(crate) async fn an_old_answer_is_passed_over<H: Harness>(stage: Stage<H>) {
     let id = stage.start(run([gated("a", &[], Gate::Ask), step("b", &[])])).await;
     let question = stage.runs().questions(9).await.expect("read").remove(0);
-    let decision = |verdict| vec![Decision { job: question.job, verdict }];
+    let decision = |verdict| vec![Decision { job: question.job, run_cancelling: false, verdict }];
     stage.runs().decide(decision(GateVerdict::Run)).await.expect("decided");
     let again = stage.runs().decide(decision(GateVerdict::Skip)).await.expect("decided");
     assert_eq!(again, Default::default());
     let plain = stage.submit_one(crate::suite::stage::job()).await;
-    stage.runs().decide(vec![Decision { job: plain, verdict: GateVerdict::Skip }]).await.expect("decided");
+    stage
+        .runs()
+        .decide(vec![Decision { job: plain, run_cancelling: false, verdict: GateVerdict::Skip }])
+        .await
+        .expect("decided");
     assert_eq!(stage.picture(id).await, "a ready, b ready");
+}
+
+pub(crate) async fn an_answer_from_before_a_cancel_is_asked_again<H: Harness>(stage: Stage<H>) {
+    let id = stage.start(run([gated("a", &[], Gate::Ask)])).await;
+    let question = stage.runs().questions(9).await.expect("read").remove(0);
+    stage.stop(id).await;
+    let decision = |run_cancelling| vec![Decision { job: question.job, run_cancelling, verdict: GateVerdict::Run }];
+    let progress = stage.runs().decide(decision(question.run_cancelling)).await.expect("decided");
+    assert_eq!((progress.asked, progress.readied.len()), (vec![question.job], 0));
+    assert_eq!(stage.picture(id).await, "a waiting");
+    let progress = stage.runs().decide(decision(true)).await.expect("decided");
+    assert_eq!((progress.asked.len(), progress.readied.len()), (0, 1));
+    assert_eq!(stage.picture(id).await, "a ready");
+}
+
+pub(crate) async fn asked_unless_cancelled<H: Harness>(stage: Stage<H>) {
+    let gate = Gate::AskUnlessCancelled;
+    let jobs = [step("a", &[]), step("b", &[]), gated("c", &[0], gate), gated("d", &[0], gate), gated("e", &[1], gate)];
+    let id = stage.start(run(jobs)).await;
+    let taken = stage.take_all().await;
+    let progress = stage.follow(taken["a"], Outcome::Failed).await;
+    assert_eq!(progress.asked.len(), 2, "a failure elsewhere takes no question back");
+    let question = stage.runs().questions(9).await.expect("read").remove(0);
+    let decision = Decision { job: question.job, run_cancelling: false, verdict: GateVerdict::Run };
+    stage.runs().decide(vec![decision]).await.expect("decided");
+    stage.claim_one().await;
+    assert_eq!(stage.picture(id).await, "a failed, b running, c running, d waiting, e waiting");
+    let progress = stage.stop(id).await;
+    assert_eq!(progress.cancelling.len(), 2);
+    assert_eq!(stage.picture(id).await, "a failed, b cancelling, c cancelling, d cancelled, e waiting");
+    stage.follow(taken["b"], Outcome::Succeeded).await;
+    assert_eq!(stage.picture(id).await, "a failed, b completed, c cancelling, d cancelled, e cancelled");
 }
 
 pub(crate) async fn what_a_question_tells<H: Harness>(stage: Stage<H>) {

@@ -38,6 +38,7 @@ macro_rules! run_suite {
             cancelling_runs: everything_stops_but_what_wants_to_go_on, a_running_job_is_asked_to_stop, waiting_jobs_follow, twice_and_final,
                 the_time_is_over, a_retry_that_waits_is_cancelled, one_job_alone;
             asking: a_question_waits_for_its_answer, after_success_only_then, no_is_skipped, a_condition_that_fails, an_old_answer_is_passed_over,
+                an_answer_from_before_a_cancel_is_asked_again, asked_unless_cancelled,
                 what_a_question_tells, a_stopped_run_takes_its_questions_back;
             attempts: needs_come_with_the_lease, retries_are_told, a_lease_given_back_is_told, a_lost_lease_is_told, a_story_in_order;
             artifacts: inputs_come_with_the_lease, listed, only_of_the_attempt_that_counts, blobs_are_kept, unnamed_blobs_are_let_go,
@@ -205,7 +206,10 @@ impl<H: Harness> Stage<H> {
     pub(crate) async fn answer(&self, verdict: GateVerdict) -> RunProgress {
         let questions = self.runs().questions(10).await.expect("read");
         assert_eq!(questions.len(), 1, "{questions:?}");
-        self.runs().decide(vec![Decision { job: questions[0].job, verdict }]).await.expect("decided")
+        self.runs()
+            .decide(vec![Decision { job: questions[0].job, run_cancelling: questions[0].run_cancelling, verdict }])
+            .await
+            .expect("decided")
     }
 
     /// Why the job of this name says it ended so.
