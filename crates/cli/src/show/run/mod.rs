@@ -4,7 +4,7 @@
 //! - [`Format`]: a happening as text, pure;
 //! - [`Lines`]: all happenings, as lines;
 //! - [`Live`]: what runs now, redrawn in place;
-//! - [`summary`]: how it ended;
+//! - [`summary()`]: how it ended;
 //! - [`runs_table`], [`run_lines`]: runs afterwards.
 
 mod format;
