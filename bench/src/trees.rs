@@ -110,7 +110,7 @@ pub fn artifact(at: &Path, mib: usize, text: &[u8]) -> io::Result<()> {
         bytes.truncate(length);
         bytes
     };
-    let half = mib * 512 << 10;
+    let half = (mib * 512) << 10;
     let mut noise = Numbers(13);
     for (name, is_text) in [("text", true), ("noise", false)] {
         let mut left = half;
