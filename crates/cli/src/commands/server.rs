@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use crate::arguments::ServerArgs;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{Listening, Signals, open, place, rules, serve};
+use crate::services::{Listening, Signals, allow_many_open_files, open, place, rules, serve};
 
 pub(super) async fn server(arguments: ServerArgs) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    allow_many_open_files();
     let store = open(&place(&arguments.database)?).await?;
     let metrics = Arc::new(Metrics::new());
     let coordinator = Coordinator::start(store, rules(&arguments.rules), metrics.clone())
