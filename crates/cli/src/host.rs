@@ -12,6 +12,7 @@ use executr_api::failpoint::{self, Failpoint};
 
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::services::limit_open_files;
 
 /// The word that makes this program a keeper, known to nobody but itself.
 pub(crate) const KEEPER: &str = "keeper";
@@ -31,8 +32,13 @@ pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()
 }
 
-/// Is a keeper until its worker is gone.
+/// Is a keeper until its worker is gone. The argument behind the word, if any, says how many open files its jobs may have.
 pub(crate) fn be_keeper() -> ExitCode {
+    let most = std::env::args_os().nth(2).and_then(|most| most.to_str()?.parse().ok());
+    if let Some(Err(error)) = most.map(limit_open_files) {
+        drop(writeln!(io::stderr(), "executr keeper: cannot limit open files: {error}"));
+        return ExitCode::FAILURE;
+    }
     // SAFETY: descriptor 0 is the socket a worker hands over, and a keeper uses it for nothing else.
     let control = unsafe { OwnedFd::from_raw_fd(0) };
     match executr_agent::keeper::run(control) {

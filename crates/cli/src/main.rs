@@ -19,7 +19,7 @@ use crate::arguments::Arguments;
 use crate::errors::Failure;
 
 fn main() -> ExitCode {
-    // Before anything else: a keeper has no runtime, no threads and no use for arguments.
+    // Before anything else: a keeper has no runtime, no threads and no use for other arguments.
     if std::env::args_os().nth(1).is_some_and(|word| word == host::KEEPER) {
         return host::be_keeper();
     }

@@ -169,3 +169,27 @@ fn a_job_nobody_can_run_says_why() {
     let job: Value = system.job(&id);
     assert_eq!(job["status"], "pending");
 }
+
+#[test]
+fn servers_and_executors_may_open_what_their_owner_may_and_jobs_what_the_owner_has() {
+    let home = executr_tests::background::Home::new();
+    let with_less = |arguments: &str| {
+        let mut command = home.command("sh");
+        command.args(["-c", &format!("ulimit -Sn 500; exec executr {arguments}")]);
+        command
+    };
+    let (server, url) = Background::serve_with(&home, "server", &mut with_less("server"));
+    let mut executor = with_less("executor --name w");
+    let executor = Background::start(&home, "w", executor.env("EXECUTR_SERVER_URL", &url));
+    let system = System { home, url, server };
+    let job = system.output(&["submit", "--wait", "--run", "ulimit -Sn; ulimit -Hn"]);
+    let job = text(&job.stdout);
+    let (soft, hard) = job.trim().split_once('\n').unwrap_or_else(|| panic!("{job}"));
+    assert_eq!(soft, "500", "a job has what the owner has");
+    for process in [&system.server, &executor] {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", process.process())).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let fields: Vec<_> = files.split_whitespace().collect();
+        assert_eq!((fields[3], fields[4]), (hard, hard), "{files}");
+    }
+}

@@ -9,10 +9,11 @@ use crate::arguments::ExecutorArgs;
 use crate::connection::connect_to;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{Signals, data_directory, worker};
+use crate::services::{Signals, allow_many_open_files, data_directory, worker};
 
 pub(super) async fn executor(arguments: ExecutorArgs) -> Result<Exit> {
     let signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    allow_many_open_files();
     let client = connect_to(&arguments.server_url, &arguments.credentials)?;
     let data = data_directory(arguments.data_dir.clone())?.join("executor");
     let server = client.server().to_owned();

@@ -12,11 +12,12 @@ use super::executor::work;
 use crate::arguments::{DEFAULT_SERVER, UpArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{Listening, Signals, data_directory, open, place, rules, serve, worker};
+use crate::services::{Listening, Signals, allow_many_open_files, data_directory, open, place, rules, serve, worker};
 use crate::show::{Ink, Paint};
 
 pub(super) async fn up(arguments: UpArgs) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
+    allow_many_open_files();
     let store = open(&place(&arguments.database)?).await?;
     let metrics = Arc::new(Metrics::new());
     let told = |error| Failure::api(&error, None);

@@ -12,6 +12,6 @@ pub(crate) mod worker;
 pub(crate) use database::{data_directory, make_directory, migrate, open, open_for_now, place, rules, rules_here};
 pub(crate) use kept_runs::{KeptRun, KeptRuns, RunNote};
 pub(crate) use listening::{Listening, serve};
-pub(crate) use open_files::allow_many_open_files;
+pub(crate) use open_files::{allow_many_open_files, jobs_limit, limit_open_files};
 pub(crate) use run_directory::RunDirectory;
 pub(crate) use signals::Signals;

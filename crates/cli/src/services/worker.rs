@@ -12,6 +12,7 @@ use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs}
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
+use crate::services::jobs_limit;
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -99,7 +100,10 @@ fn keeper() -> KeeperOptions {
     KeeperOptions {
         // This very program, whatever has become of its file since.
         program: PathBuf::from("/proc/self/exe"),
-        args: vec![OsString::from(host::KEEPER)],
+        args: [OsString::from(host::KEEPER)]
+            .into_iter()
+            .chain(jobs_limit().map(|most| most.to_string().into()))
+            .collect(),
         cgroups: Cgroups::WhereWritable,
     }
 }
