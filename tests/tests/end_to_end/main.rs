@@ -5,13 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
+mod choosing;
 mod commands;
 mod faults;
 mod fleet;
 mod http;
+mod lines;
+mod looking;
 mod original;
 mod run;
+mod run_faults;
 mod runs;
+mod slots;
 mod system;
 mod tls;
 mod tokens;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use executr_tests::background::{Background, Home};
 use executr_tests::postgres;
@@ -128,6 +129,39 @@ fn what_failed_is_repeated_here_with_what_the_others_made() {
     let none = home.executr(&["artifacts", "get", &id, "nothing"]).output().unwrap();
     assert_eq!(none.status.code(), Some(3));
     assert!(text(&none.stderr).contains("dist"), "{}", text(&none.stderr));
+}
+
+/// A run that failed is repeated as a whole: all its jobs run again, also those that had succeeded, with the plan it had.
+fn repeats_all(home: &Home, executr: impl Fn(&[&str]) -> Command, first: &[&str], list: &[&str]) {
+    let file = failing(home);
+    let failed = executr(&[first, &[file.to_str().unwrap()]].concat()).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}{}", text(&failed.stdout), text(&failed.stderr));
+    let id = newest(&succeed(&mut executr(list)));
+    fs::write(home.path().join("fixed"), "").unwrap();
+    fs::write(file, "not what is repeated").unwrap();
+    let told = succeed(&mut executr(&["rerun", &id, "--wait"]));
+    assert!(told.contains("[use] content") && told.contains("run completed"), "{told}");
+    assert_eq!(ran(home), ["made", "made"]);
+    let again = newest(&succeed(&mut executr(list)));
+    let run: Value = serde_json::from_str(&succeed(&mut executr(&["runs", &again, "--output", "json"]))).unwrap();
+    assert_eq!((&run["run"]["rerun_of"], &run["run"]["state"]), (&id.as_str().into(), &"completed".into()), "{run}");
+    assert_eq!(run["run"]["jobs"], serde_json::json!({"completed": 2}));
+    // The run that was repeated stays as it was.
+    let run: Value = serde_json::from_str(&succeed(&mut executr(&["runs", &id, "--output", "json"]))).unwrap();
+    assert_eq!((&run["run"]["state"], &run["run"]["rerun_of"]), (&"failed".into(), &Value::Null), "{run}");
+    for run in [id, again] {
+        succeed(&mut executr(&["artifacts", "get", &run, "dist", "--to", &run]));
+        assert_eq!(fs::read_to_string(home.path().join(run).join("dist/file")).unwrap(), "content\n");
+    }
+}
+
+#[test]
+fn a_whole_run_is_repeated_here_and_on_a_server() {
+    let home = Home::new();
+    repeats_all(&home, |words| home.executr(words), &["run"], &["runs", "--here", "--output", "json"]);
+    let system = System::up(&[]);
+    let executr = |words: &[&str]| system.executr(words);
+    repeats_all(&system.home, executr, &["submit", "--wait"], &["runs", "--output", "json"]);
 }
 
 #[test]
