@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use executr_api::WorkerCounters;
+use executr_api::{RunState, WorkerCounters};
 
 /// Hears of every event that a metric is made of. Called on hot paths: implementations add to counters, no more.
 pub trait Observer: Send + Sync + 'static {
@@ -14,6 +14,8 @@ pub trait Observer: Send + Sync + 'static {
     fn failed(&self, _duration: Option<Duration>) {}
     /// So many jobs ended by request.
     fn cancelled(&self, _jobs: u64) {}
+    /// A run ended, so long after it was submitted.
+    fn run_ended(&self, _state: RunState, _duration: Duration) {}
     /// A job was handed out for the first time, so long after it was submitted.
     fn waited(&self, _duration: Duration) {}
     /// A worker was heard of.

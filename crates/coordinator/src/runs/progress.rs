@@ -20,6 +20,9 @@ impl Core {
             self.run_watches.changed(*run);
             self.store.publish(Signal::Run(*run));
         }
+        for run in &progress.over {
+            self.observer.run_ended(run.state, run.completed_at.since(run.created_at));
+        }
         for (job, state) in &progress.ended {
             match state {
                 JobState::Cancelled => self.observer.cancelled(1),

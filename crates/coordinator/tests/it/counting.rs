@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use executr_api::{Client, Outcome, WorkerApi, WorkerCounters};
+use executr_api::{Client, Outcome, RunClient, RunState, WorkerApi, WorkerCounters};
 use executr_coordinator::{Coordinator, Observer, Options};
 
-use crate::support::{LEASE, Worker, client, options, plain, store, submit_plain};
+use crate::support::{LEASE, Plan, Worker, client, options, plain, store, submit_plain};
 
 /// Adds up what it hears; spans in milliseconds.
 #[derive(Default)]
@@ -36,6 +36,10 @@ impl Observer for Sums {
     }
     fn cancelled(&self, jobs: u64) {
         self.add("cancelled", jobs);
+    }
+    fn run_ended(&self, state: RunState, duration: Duration) {
+        self.add(state.as_str(), 1);
+        self.add("run_duration", duration.as_millis() as u64);
     }
     fn waited(&self, duration: Duration) {
         self.add("waited", duration.as_millis() as u64);
@@ -90,6 +94,31 @@ async fn every_event_is_counted_once() {
     assert_eq!((sums.of("lease_lost"), sums.of("claimed")), (2, 6));
     tokio::time::sleep(Duration::from_secs(3_700)).await;
     assert_eq!(sums.of("cleaned"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_run_is_counted_once_with_how_long_it_took() {
+    let sums = Arc::new(Sums::default());
+    let coordinator = Coordinator::start(store(), options(), sums.clone()).await.unwrap();
+    let run = Plan::new(&["a", "b: a"]).submit(&coordinator).await;
+    let mut worker = Worker::new("w", 1);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        worker.exchange(&coordinator).await;
+        worker.end_all();
+    }
+    assert_eq!(sums.of("run_duration"), 0, "it isn't over");
+    let finished = worker.finished.clone();
+    worker.exchange(&coordinator).await;
+    worker.finished = finished;
+    worker.exchange(&coordinator).await;
+    assert_eq!((sums.of("completed"), sums.of("run_duration")), (2 + 1, 4_000));
+    // Of another all jobs that wait end by request.
+    let other = Plan::new(&["a"]).submit(&coordinator).await;
+    for id in [run.id, other.id, other.id] {
+        client(&coordinator).cancel_run(id).await.unwrap();
+    }
+    assert_eq!((sums.of("completed"), sums.of("cancelled")), (2 + 1, 1 + 1), "jobs and runs");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use prometheus::{
 
 use self::summary::Summary;
 
-/// Seconds that jobs run or wait: from one to a day.
+/// Seconds that jobs and runs take or wait: up to a day.
 const JOB_SECONDS: [f64; 14] =
     [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 /// Seconds that requests take: exchanges are held for some.
@@ -32,6 +32,7 @@ pub struct Metrics {
     cancelled: IntCounter,
     job_duration: Histogram,
     wait_time: Histogram,
+    run_duration: HistogramVec,
     in_queue: IntGauge,
     runs: IntGaugeVec,
     executors: IntGauge,
@@ -63,6 +64,7 @@ impl Metrics {
             job_duration: maker.histogram("executr_job_duration_seconds", "How long the last attempts of jobs ran."),
             wait_time: maker
                 .histogram("executr_job_wait_time_seconds", "How long jobs waited before they were handed out first."),
+            run_duration: maker.runs("executr_run_duration_seconds", "How long runs took, by the state they ended in."),
             in_queue: maker.gauge("executr_jobs_in_queue", "Jobs that wait."),
             runs: maker
                 .family(IntGaugeVec::new(Opts::new("executr_runs", "Runs that are kept, by their state."), &["state"])),
@@ -175,6 +177,16 @@ impl Maker {
         self.family(Histogram::with_opts(HistogramOpts::new(name, help).buckets(JOB_SECONDS.to_vec())))
     }
 
+    /// A histogram for each state in which a run may end, all there from the start.
+    fn runs(&self, name: &str, help: &str) -> HistogramVec {
+        let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(JOB_SECONDS.to_vec()), &["state"]);
+        let family = self.family(made);
+        for state in RunState::ALL.into_iter().filter(|state| state.is_final()) {
+            family.with_label_values(&[state.as_str()]);
+        }
+        family
+    }
+
     fn summary(&self, name: &str, help: &str) -> Summary {
         self.family(Summary::new(name, help))
     }
@@ -198,6 +210,7 @@ mod tests {
             "executr_jobs_submitted_total 0",
             r#"executr_runs{state="running"} 2"#,
             r#"executr_runs{state="failed"} 0"#,
+            r#"executr_run_duration_seconds_count{state="cancelled"} 0"#,
             r#"executr_api_requests_total{method="GET",route="/api/v1/health",status="200"} 1"#,
             r#"executr_database_queries_total{result="ok"} 0"#,
             "executr_binary_download_duration_seconds_count 0",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use executr_api::WorkerCounters;
+use executr_api::{RunState, WorkerCounters};
 use executr_coordinator::Observer;
 
 use super::Metrics;
@@ -26,6 +26,10 @@ impl Observer for Metrics {
 
     fn cancelled(&self, jobs: u64) {
         self.cancelled.inc_by(jobs);
+    }
+
+    fn run_ended(&self, state: RunState, duration: Duration) {
+        self.run_duration.with_label_values(&[state.as_str()]).observe(duration.as_secs_f64());
     }
 
     fn waited(&self, duration: Duration) {

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::running::{PATIENCE, Server, Setup, finish, report, success};
+use crate::runs::plan;
 
 /// The value of the one series that begins so.
 fn value(text: &str, series: &str) -> f64 {
@@ -91,6 +92,35 @@ async fn what_happens_to_jobs_moves_the_jobs_metrics() {
     let job = server.submit().await;
     server.delete(&format!("/jobs/{}", job.id)).await;
     assert_eq!(now(&server, "executr_jobs_cancelled_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_moves_the_histogram_of_its_state() {
+    let server = Server::start().await;
+    let count = |state: &str| format!(r#"executr_run_duration_seconds_count{{state="{state}"}}"#);
+    let (status, _) = server.post("/workflows", plan(&[("a", &[]), ("b", &[0])])).await;
+    assert_eq!(status, 201);
+    let mut worker = report("w");
+    let lease = server.take(&mut worker).await;
+    finish(&server, &mut worker, success(&lease)).await;
+    assert_eq!(now(&server, &count("completed")).await, 0.0, "a job is left");
+    let lease = server.take(&mut worker).await;
+    finish(&server, &mut worker, success(&lease)).await;
+    let text = server.metrics().await;
+    assert_eq!((value(&text, &count("completed")), value(&text, &count("failed"))), (1.0, 0.0));
+    assert!(value(&text, r#"executr_run_duration_seconds_sum{state="completed"}"#) > 0.0);
+
+    let (_, run) = server.post("/workflows", plan(&[("a", &[])])).await;
+    let cancel = format!("/runs/{}/cancel", run["id"].as_str().unwrap());
+    assert_eq!(server.post(&cancel, json!({})).await.0, 200);
+    server.post("/workflows", plan(&[("a", &[])])).await;
+    let lease = server.take(&mut worker).await;
+    let mut result = success(&lease);
+    result.outcome = Outcome::Failed;
+    finish(&server, &mut worker, result).await;
+    let text = server.metrics().await;
+    let counts = ["completed", "failed", "cancelled"].map(|state| value(&text, &count(state)));
+    assert_eq!(counts, [1.0, 1.0, 1.0]);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub use command::{Claim, Finish, NewJob, Renewal, Return};
 pub use error::StoreError;
 pub use record::{AttemptRecord, JobRecord, LeaseRecord, TokenRecord, WorkerRecord};
 pub use runs::{
-    ArtifactRecord, ClaimedRun, Decision, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer,
+    ArtifactRecord, ClaimedRun, Decision, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer, RunEnd,
     RunJobRecord, RunProgress, RunRecord, RunStore, WorkspaceRecord,
 };
 

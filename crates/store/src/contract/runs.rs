@@ -88,11 +88,26 @@ pub struct Handed {
     pub artifacts: Vec<Artifact>,
 }
 
+/// A run became final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// The run.
+    pub run: RunId,
+    /// How it ended.
+    pub state: RunState,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// When it became final.
+    pub completed_at: Timestamp,
+}
+
 /// What followed in a run from a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunProgress {
     /// Runs of which events were written, in the order of their ids.
     pub changed: Vec<RunId>,
+    /// Runs that became final. Each is told once, in the answer of the command that ended it.
+    pub over: Vec<RunEnd>,
     /// Jobs about which the coordinator is asked now.
     pub asked: Vec<JobId>,
     /// Jobs that became final without a worker's doing: completed because they were done, skipped, cancelled with their run, or failed by

@@ -13,7 +13,7 @@ use crate::lifecycle::graph::{
     Before, CONDITION_SAID_NO, Stop, Turn, after_needs, end_of_run, first_failure, is_stopped, outlives_cancel,
     why_stopped,
 };
-use crate::{Decision, GateVerdict, NewRun, Question, RunAnswer, RunProgress, StoreError};
+use crate::{Decision, GateVerdict, NewRun, Question, RunAnswer, RunEnd, RunProgress, StoreError};
 
 /// The next thing that happens in a run by itself.
 enum Step {
@@ -237,6 +237,8 @@ impl Queue {
         run.state = end_of_run(run.state == RunState::Cancelling, failed, cancelled as u64);
         run.completed_at = Some(now);
         run.tell(RunEventKind::RunEnded { state: run.state }, now, &mut followed.run);
+        let (created_at, completed_at) = (run.created_at, now);
+        followed.run.over.push(RunEnd { run: run.new.id, state: run.state, created_at, completed_at });
     }
 
     /// The direct needs of a job, all of them final.

@@ -16,7 +16,7 @@ use crate::postgres::coding::state;
 use crate::postgres::core::Core;
 use crate::postgres::fault::Fault;
 use crate::postgres::session::Session;
-use crate::{Handed, RunProgress};
+use crate::{Handed, RunEnd, RunProgress};
 
 /// How a job of a run ended.
 pub(in crate::postgres) struct Ending {
@@ -277,6 +277,9 @@ impl Runs {
             run.state = end_of_run(run.state == RunState::Cancelling, failures, cancelled);
             run.completed_at = Some(now.0);
             let ended = RunEventKind::RunEnded { state: run.state };
+            let over =
+                RunEnd { run: run.id, state: run.state, created_at: Timestamp(run.created_at), completed_at: now };
+            followed.progress.over.push(over);
             self.tell(seq, &ended, now, &mut followed.progress)?;
         }
         Ok(())

@@ -73,6 +73,7 @@ pub(super) struct Run {
     pub(super) state: RunState,
     pub(super) fail_fast: bool,
     pub(super) timeout: Option<i64>,
+    pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
     pub(super) completed_at: Option<i64>,
     pub(super) message: Option<String>,
@@ -100,7 +101,7 @@ pub(super) struct Run {
 
 impl Run {
     /// A run that is about to be recorded.
-    pub(super) fn new(seq: i64, last_seq: i64, run: &crate::NewRun) -> Self {
+    pub(super) fn new(seq: i64, last_seq: i64, run: &crate::NewRun, now: Timestamp) -> Self {
         Self {
             seq,
             last_seq,
@@ -110,6 +111,7 @@ impl Run {
             state: RunState::Running,
             fail_fast: run.fail_fast,
             timeout: run.timeout.map(|timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
+            created_at: now.0,
             started_at: None,
             completed_at: None,
             message: None,
@@ -141,6 +143,7 @@ impl Run {
             state: code::run_state(row.get(5))?,
             fail_fast: row.get(6),
             timeout: row.get(7),
+            created_at: row.get(20),
             started_at: row.get(8),
             completed_at: row.get(9),
             message: row.get(10),
@@ -175,7 +178,7 @@ impl Run {
 /// The columns of a [`Run`], of a table called `r`.
 const RUN: &str = "r.seq, r.last_seq, r.id, r.tenant, r.name, r.state, r.fail_fast, r.timeout, r.started_at, \
      r.completed_at, r.message, r.last_event, r.buckets, r.jobs, r.waiting, r.completed, r.failed, r.cancelled, \
-     r.skipped, r.failures";
+     r.skipped, r.failures, r.created_at";
 
 /// The columns of a [`Node`] and its table. What is asked for follows.
 const NODE: &str = "SELECT rj.run, rj.place, rj.seq, rj.job, coalesce(j.bucket, rj.bucket), rj.permit, rj.permit_limit,

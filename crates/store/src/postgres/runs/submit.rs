@@ -83,7 +83,7 @@ async fn record(core: &Core, session: &mut Session, new: &NewRun, buckets: &[i32
     let mut seqs: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     seqs.sort_unstable();
     let seq = seqs.remove(0);
-    let mut run = Run::new(seq, seqs.last().copied().unwrap_or(seq), new);
+    let mut run = Run::new(seq, seqs.last().copied().unwrap_or(seq), new, now);
     let mut permits = Permits::default();
     let names: Vec<(&str, &str)> = new.jobs.iter().filter_map(|job| permit_name(&job.job)).collect();
     let permit_ids = permits.lock_named(session, &names).await?;

@@ -13,7 +13,7 @@ use crate::sqlite::error::damaged;
 use crate::sqlite::index::{BucketId, Index, ReadyCount};
 use crate::sqlite::row::{job_id, state_code};
 use crate::sqlite::writer::Writer;
-use crate::{Readied, RunProgress, StoreError};
+use crate::{Readied, RunEnd, RunProgress, StoreError};
 
 /// What follows from one item of a command.
 #[derive(Debug, Default)]
@@ -182,7 +182,10 @@ impl Writer<'_> {
             return Ok(());
         }
         let state: RunState = end_of_run(run.cancelling, run.failed, run.count(JobState::Cancelled));
-        self.runs.get_mut(number)?.ended = Some(state);
+        let now = self.now();
+        let run = self.runs.get_mut(number)?;
+        run.ended = Some(state);
+        followed.run.over.push(RunEnd { run: run.id, state, created_at: run.created_at, completed_at: now });
         self.tell_run_ended(number, state, followed)
     }
 

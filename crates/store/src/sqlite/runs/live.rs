@@ -117,6 +117,7 @@ pub(super) struct Live {
     pub(super) fail_fast: bool,
     pub(super) deadline: Option<Timestamp>,
     pub(super) cancelling: bool,
+    pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended: Option<executr_api::RunState>,
     pub(super) message: Option<Arc<str>>,

@@ -109,7 +109,7 @@ impl Runs {
     fn load_those(&mut self, connection: &Connection, from: i64, to: i64) -> Result<(), StoreError> {
         let mut statement = connection
             .prepare(
-                "SELECT number, id, jobs, fail_fast, deadline, state, started_at, message, last_event
+                "SELECT number, id, jobs, fail_fast, deadline, state, started_at, message, last_event, created_at
                  FROM run WHERE number BETWEEN ?1 AND ?2 AND completed_at IS NULL",
             )
             .map_err(from_sqlite)?;
@@ -121,6 +121,7 @@ impl Runs {
                 fail_fast: get(row, 3)?,
                 deadline: time(get(row, 4)?),
                 cancelling: run_state(get(row, 5)?)? == RunState::Cancelling,
+                created_at: Timestamp(get(row, 9)?),
                 started_at: time(get(row, 6)?),
                 ended: None,
                 message: get::<Option<String>>(row, 7)?.map(Into::into),

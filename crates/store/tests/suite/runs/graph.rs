@@ -31,6 +31,31 @@ pub(crate) async fn a_job_starts_when_its_needs_are_met<H: Harness>(stage: Stage
     assert!(run.started_at <= run.completed_at);
 }
 
+pub(crate) async fn the_end_of_a_run_is_told_once<H: Harness>(stage: Stage<H>) {
+    let answer = stage.submit_run(run([step("a", &[]), step("b", &[0])])).await;
+    assert!(answer.progress.over.is_empty());
+    let (id, mut over) = (answer.id, vec![]);
+    for _ in 0..2 {
+        assert!(over.is_empty());
+        stage.pass(std::time::Duration::from_secs(3)).await;
+        let fence = *stage.take_all().await.values().next().expect("a job");
+        over = stage.follow(fence, Outcome::Succeeded).await.over;
+    }
+    let record = stage.the_run(id).await;
+    let [end] = over[..] else { panic!("one end: {over:?}") };
+    assert_eq!((end.run, end.state, end.created_at), (id, RunState::Completed, record.created_at));
+    assert_eq!(Some(end.completed_at), record.completed_at);
+    assert!(stage.stop(id).await.over.is_empty(), "it is over");
+    // By request, with nobody at work, and as it is taken in.
+    let id = stage.start(run([step("a", &[])])).await;
+    let ends = stage.stop(id).await.over;
+    assert_eq!(ends.iter().map(|end| (end.run, end.state)).collect::<Vec<_>>(), [(id, RunState::Cancelled)]);
+    let never = NewRunJob { gate: executr_store::Gate::Failure, ..step("a", &[]) };
+    let answer = stage.submit_run(run([never])).await;
+    let ends: Vec<_> = answer.progress.over.iter().map(|end| (end.run, end.state)).collect();
+    assert_eq!(ends, [(answer.id, RunState::Completed)]);
+}
+
 pub(crate) async fn a_diamond_joins<H: Harness>(stage: Stage<H>) {
     let id = stage.start(run([step("a", &[]), step("b", &[0]), step("c", &[0]), step("d", &[1, 2])])).await;
     stage.end_next(Outcome::Succeeded).await;

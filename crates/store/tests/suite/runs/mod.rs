@@ -27,7 +27,7 @@ pub(crate) mod workspaces;
 macro_rules! run_suite {
     ($harness:ident) => {
         run_suite! { @ $harness;
-            graph: roots_are_ready_at_once, a_job_starts_when_its_needs_are_met, a_diamond_joins, a_lattice_goes_layer_by_layer,
+            graph: roots_are_ready_at_once, a_job_starts_when_its_needs_are_met, the_end_of_a_run_is_told_once, a_diamond_joins, a_lattice_goes_layer_by_layer,
                 numbers_follow_the_plan, keys_hold_jobs_of_runs_too, a_run_without_jobs_is_done, the_earlier_run_is_the_answer,
                 a_done_job_is_handed_over, a_wide_run;
             conditions: success_skips_after_a_failure, failure_runs_after_a_failure_however_far, always_runs,
