@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, RunSubmission, RunView};
 use executr_spec::workflow::{PlannedJob, RunPlan};
-use executr_spec::{Digest, JobId, RunId, Tenant};
-use executr_store::{Handed, NewRun, NewRunJob};
+use executr_spec::{Digest, RunId, Tenant};
+use executr_store::{Done, Handed, NewRun, NewRunJob};
 use uuid::Uuid;
 
 use super::{check, gate};
@@ -22,15 +22,13 @@ const MATRIX_KEY: &str = "matrix:";
 pub(super) struct Origin {
     pub(super) idempotency_key: Option<String>,
     pub(super) rerun_of: Option<RunId>,
-    /// What is done already, by place.
+    /// What is done already, by place. Which blobs that keeps is found out here.
     pub(super) done: HashMap<u32, Handed>,
 }
 
 /// A plan as rows, and what has to be looked up before they are recorded.
 struct Prepared {
     run: NewRun,
-    /// The trees that jobs start from.
-    sources: BTreeSet<Digest>,
     /// The blobs that jobs name.
     blobs: BTreeSet<Digest>,
 }
@@ -59,35 +57,27 @@ impl Core {
     ) -> Result<RunView, ApiError> {
         self.refuse_when_stopping()?;
         let store = self.runs_kept()?;
-        let handed: Vec<(u32, Vec<executr_api::Artifact>)> =
-            origin.done.iter().map(|(place, done)| (*place, done.artifacts.clone())).collect();
         let tenant = tenant.clone();
         // A plan of 100,000 jobs takes a while to be read and written.
         let prepared = tokio::task::spawn_blocking(move || prepare(tenant, plan, origin)).await;
-        let Prepared { mut run, sources, blobs } = prepared.map_err(|_| refusal::broken())??;
-        let mut all = blobs;
-        for source in sources {
-            let tree = self.tree(source).await.map_err(|error| error.with("field", "source"))?;
-            run.blobs.extend(tree.blobs);
+        let Prepared { mut run, blobs: mut all } = prepared.map_err(|_| refusal::broken())??;
+        if let Some(source) = run.source {
+            run.blobs = self.tree(source).await.map_err(|error| error.with("field", "source"))?.blobs;
+            all.extend(run.blobs.iter().copied());
         }
-        all.extend(run.blobs.iter().copied());
         // The trees of artifacts that are handed over go with them, and may have gone.
-        let mut kept = Vec::new();
-        for (place, artifact) in handed.into_iter().flat_map(|(at, all)| all.into_iter().map(move |one| (at, one))) {
-            let tree = self.tree(artifact.tree).await.map_err(|error| error.with("artifact", &artifact.name))?;
-            all.extend(tree.blobs.iter().copied());
-            kept.push((place, artifact.tree, tree.blobs));
+        for done in run.jobs.iter_mut().filter_map(|job| job.done.as_mut()) {
+            for artifact in &done.handed.artifacts {
+                let tree = self.tree(artifact.tree).await.map_err(|error| error.with("artifact", &artifact.name))?;
+                all.extend(tree.blobs.iter().copied());
+                done.kept.push((artifact.tree, tree.blobs));
+            }
         }
         self.check_all_there(all).await?;
-        let ids: Vec<JobId> = kept.iter().map(|(place, ..)| run.jobs[*place as usize].job.id).collect();
         let jobs = run.jobs.len() as u64;
         let answer = store.submit_run(run).await.map_err(refusal::store)?;
         if !answer.existing {
             self.observer.submitted(jobs);
-            for (job, (_, tree, blobs)) in ids.into_iter().zip(kept) {
-                // What was asked about is kept for a day in any case.
-                store.keep_artifact(job, tree, blobs).await.map_err(refusal::store)?;
-            }
         }
         self.progressed(&answer.progress);
         self.run(answer.id).await
@@ -113,13 +103,11 @@ fn prepare(tenant: Tenant, plan: RunPlan, origin: Origin) -> Result<Prepared, Ap
         .map_err(|error| refusal::bad(format!("the plan can't be written as JSON: {error}")))?;
     let Origin { idempotency_key, rerun_of, mut done } = origin;
     let id = RunId(Uuid::now_v7());
-    let mut sources: BTreeSet<Digest> = plan.source.into_iter().collect();
     let mut blobs = BTreeSet::new();
     let places: BTreeMap<String, u32> = (0..).zip(&plan.jobs).map(|(place, job)| (job.name.clone(), place)).collect();
     let mut jobs = Vec::with_capacity(plan.jobs.len());
     for (index, planned) in plan.jobs.into_iter().enumerate() {
         let at = |error: ApiError| error.with("index", index);
-        sources.extend(planned.spec.workflow.as_ref().and_then(|workflow| workflow.source));
         let place = u32::try_from(index).map_err(|_| refusal::broken())?;
         let job = run_job(&tenant, id, place, planned, &places, done.remove(&place)).map_err(at)?;
         blobs.extend(job.job.blobs.iter().copied());
@@ -138,7 +126,7 @@ fn prepare(tenant: Tenant, plan: RunPlan, origin: Origin) -> Result<Prepared, Ap
         idempotency_key,
         jobs,
     };
-    Ok(Prepared { run, sources, blobs })
+    Ok(Prepared { run, blobs })
 }
 
 fn run_job(
@@ -172,5 +160,6 @@ fn run_job(
         inputs.push((*from, input.name.clone()));
     }
     let pinned = workflow.and_then(|workflow| check::pinned(&workflow.executor)).map(str::to_owned);
+    let done = done.map(|handed| Done { handed, kept: Vec::new() });
     Ok(NewRunJob { job, gate: gate::gate(&condition), name, needs, continue_on_error, pinned, inputs, done })
 }

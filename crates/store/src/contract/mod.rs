@@ -24,8 +24,8 @@ pub use command::{Claim, Finish, NewJob, Renewal, Return};
 pub use error::StoreError;
 pub use record::{AttemptRecord, JobRecord, LeaseRecord, TokenRecord, WorkerRecord};
 pub use runs::{
-    ArtifactRecord, ClaimedRun, Decision, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer, RunEnd,
-    RunJobRecord, RunProgress, RunRecord, RunStore, WorkspaceRecord,
+    ArtifactRecord, ClaimedRun, Decision, Done, Gate, GateVerdict, Handed, NewRun, NewRunJob, Question, RunAnswer,
+    RunEnd, RunJobRecord, RunProgress, RunRecord, RunStore, WorkspaceRecord,
 };
 
 /// The most live requirement classes a queue may have; a job that would make one more is refused.

@@ -75,8 +75,17 @@ pub struct NewRunJob {
     /// The artifacts that its spec's inputs name: the place of the job that makes each, and its name. A claim brings those
     /// of them that were made.
     pub inputs: Vec<(u32, String)>,
-    /// It was done in an earlier run: it is completed at once, with these.
-    pub done: Option<Handed>,
+    /// It was done in an earlier run: it is completed at once, with this.
+    pub done: Option<Done>,
+}
+
+/// What a job that was done in an earlier run takes over from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// What it handed on.
+    pub handed: Handed,
+    /// Of each tree among its artifacts the blobs, which are kept for them from the moment the run is recorded.
+    pub kept: Vec<(Digest, Vec<Digest>)>,
 }
 
 /// What a job handed on.
@@ -84,7 +93,7 @@ pub struct NewRunJob {
 pub struct Handed {
     /// What its steps handed on.
     pub outputs: BTreeMap<String, String>,
-    /// The artifacts it saved, by name. The blobs of their trees are kept for it: see [`RunStore::keep_artifact`].
+    /// The artifacts it saved, by name. The blobs of their trees are kept for it: see [`RunStore::keep_artifact`] and [`Done`].
     pub artifacts: Vec<Artifact>,
 }
 
@@ -360,8 +369,8 @@ pub trait RunStore: Send + Sync + 'static {
     /// Events of a run after number `after`, in order.
     async fn events(&self, run: RunId, after: u64, limit: u32) -> Result<Vec<RunEvent>, StoreError>;
 
-    /// Keeps blobs for an artifact whose tree is `tree`: of a running job of a run, whose result is about to name it, or of a job
-    /// that has such an artifact (one handed over as done). For any other job this does nothing.
+    /// Keeps blobs for an artifact whose tree is `tree`, of a running job of a run, whose result is about to name it. For any
+    /// other job this does nothing; one that was done before brings them along, see [`Done`].
     /// They are let go with the artifact, or when an attempt ends without being final and naming it.
     async fn keep_artifact(&self, job: JobId, tree: Digest, blobs: Vec<Digest>) -> Result<(), StoreError>;
 

@@ -89,12 +89,11 @@ impl Queue {
         old.len() as u64
     }
 
-    /// Keeps blobs for an artifact of a running job, or one that is there.
+    /// Keeps blobs for an artifact of a running job.
     pub(super) fn keep_artifact(&mut self, job: JobId, tree: Digest, blobs: Vec<Digest>) {
         let Some(&number) = self.numbers.get(&job) else { return };
         let job = &self.jobs[&number];
-        let Some(place) = job.place else { return };
-        if job.lease.is_some() || self.artifacts_at(place).any(|artifact| artifact.tree == tree) {
+        if job.place.is_some() && job.lease.is_some() {
             self.kept.entry((number, tree)).or_default().extend(blobs);
         }
     }

@@ -170,7 +170,10 @@ impl Queue {
             match step {
                 Step::Done => {
                     let done = self.runs[&number].job(place.index).done.clone().unwrap_or_default();
-                    self.hand_on(place, done, now);
+                    self.hand_on(place, done.handed, now);
+                    for (tree, blobs) in done.kept {
+                        self.kept.entry((place.number(), tree)).or_default().extend(blobs);
+                    }
                     self.end_at(place, JobState::Completed, None, now, followed);
                 }
                 Step::Turn(Turn::Go) => self.make_ready(place.number(), followed),

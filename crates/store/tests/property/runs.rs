@@ -2,7 +2,7 @@
 
 use executr_api::{Artifact, RunQuery};
 use executr_spec::{Digest, RunId, Tenant, WorkerId};
-use executr_store::{Decision, Gate, GateVerdict, Handed, NewJob, NewRun, NewRunJob, RunStore};
+use executr_store::{Decision, Done, Gate, GateVerdict, Handed, NewJob, NewRun, NewRunJob, RunStore};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -122,9 +122,12 @@ impl WantedRunJob {
                 .iter()
                 .filter_map(|(from, number)| Some((from.checked_rem(index as usize)? as u32, artifact(*number).name)))
                 .collect(),
-            done: self.done.as_ref().map(|made| Handed {
-                outputs: [("done".to_owned(), "yes".to_owned())].into(),
-                artifacts: made.iter().map(|number| artifact(*number)).collect(),
+            done: self.done.as_ref().map(|made| Done {
+                handed: Handed {
+                    outputs: [("done".to_owned(), "yes".to_owned())].into(),
+                    artifacts: made.iter().map(|number| artifact(*number)).collect(),
+                },
+                kept: made.iter().map(|number| (artifact(*number).tree, vec![Digest::of(b"a blob")])).collect(),
             }),
         }
     }

@@ -1,6 +1,11 @@
 //! Runs that are repeated.
 
+use std::time::Duration;
+
 use executr_api::{ErrorCode, JobState, Outcome, RerunScope, RunClient, RunState};
+
+use executr_store::Store as _;
+use executr_tree::Manifest;
 
 use super::handing_on::{artifact, hand_on};
 use super::taking_in::put_tree;
@@ -38,6 +43,15 @@ async fn what_failed_and_what_comes_after_it_is_done_again() {
     let context = worker.lease("test").run.clone().unwrap();
     assert_eq!((context.run, context.needs["make"].outputs["k"].as_str()), (again.id, "v"));
     assert_eq!(context.artifacts, [artifact("out", made)]);
+    // The first run's are deleted: its blobs are the second's as well.
+    let runs = store.runs().unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(runs.delete_artifacts(store.now().await.unwrap(), 1).await.unwrap(), 1);
+    store.delete_blobs(store.now().await.unwrap()).await.unwrap();
+    let manifest = store.read_blob(made, 0).await.unwrap().expect("kept");
+    for blob in Manifest::parse(&manifest).unwrap().blobs() {
+        assert!(store.read_blob(blob, 0).await.unwrap().is_some());
+    }
     worker.end_all();
     worker.exchange(&coordinator).await;
     assert_eq!(worker.names(), ["report"]);

@@ -52,7 +52,18 @@ async fn a_wrong_plan_is_refused_with_its_place_and_nothing_is_recorded() {
         workflow.name = "a".to_owned();
     });
     let nobody = Plan::new(&["a", "b"]).gets("a", "out", "b");
-    for (plan, field) in [(twice, "jobs[1].name"), (nobody, "jobs[0].spec.workflow.inputs[0].from")] {
+    // However many jobs there are, they start from one tree.
+    let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+    let mut elsewhere = Plan::new(&["a", "b"]).with("a", |_, workflow| workflow.source = Some(one));
+    elsewhere.0.source = Some(one);
+    let elsewhere = elsewhere.with("b", |_, workflow| workflow.source = Some(other));
+    let nowhere = Plan::new(&["a"]).with("a", |_, workflow| workflow.source = Some(one));
+    for (plan, field) in [
+        (twice, "jobs[1].name"),
+        (nobody, "jobs[0].spec.workflow.inputs[0].from"),
+        (elsewhere, "jobs[1].spec.workflow.source"),
+        (nowhere, "jobs[0].spec.workflow.source"),
+    ] {
         let error = client.submit_run(plan.submission()).await.unwrap_err();
         assert_eq!((error.code, error.context["field"].as_str()), (ErrorCode::BadRequest, field), "{error}");
         assert!(error.context.contains_key("index"));

@@ -10,7 +10,7 @@ use super::locked::Runs;
 use crate::postgres::coding::{damaged, json, name, signed, text, unsigned};
 use crate::postgres::fault::Fault;
 use crate::postgres::session::{Session, Step, step};
-use crate::{ArtifactRecord, Handed};
+use crate::{ArtifactRecord, Handed, NewRunJob};
 
 /// What a transaction takes over from jobs.
 #[derive(Default)]
@@ -152,25 +152,49 @@ pub(in crate::postgres) fn let_go(jobs: &Vec<i64>) -> Step<'_> {
     )
 }
 
-/// Blobs to keep for an artifact that a job has or is about to have.
+/// Blobs to keep for an artifact that a job is about to have.
 pub(super) type Keeping = (JobId, Digest, Vec<Digest>);
 
-/// Keeps blobs. Whoever ends the lease, or deletes the artifact, waits until it is done and sees them then.
+/// Keeps blobs. Whoever ends the lease waits until it is done and sees them then.
 pub(super) async fn keep(session: &mut Session, keeping: &Keeping) -> Result<(), Fault> {
     let (job, tree, blobs) = keeping;
     let digests: Vec<&[u8]> = blobs.iter().map(|blob| &blob.0[..]).collect();
     session
         .run(
-            "WITH held AS (SELECT seq FROM executr.lease WHERE job = $1 AND run IS NOT NULL FOR KEY SHARE),
-                  made AS (SELECT a.seq FROM executr.job j JOIN executr.artifact a ON a.seq = j.seq AND a.tree = $2
-                           WHERE j.id = $1 FOR KEY SHARE OF a)
+            "WITH held AS (SELECT seq FROM executr.lease WHERE job = $1 AND run IS NOT NULL FOR KEY SHARE)
              INSERT INTO executr.kept_blob (digest, seq, tree)
-             SELECT digest, its.seq, $2 FROM unnest($3::bytea[]) AS digest
-             CROSS JOIN (SELECT seq FROM held UNION SELECT seq FROM made) AS its
+             SELECT digest, held.seq, $2 FROM unnest($3::bytea[]) AS digest CROSS JOIN held
              ON CONFLICT DO NOTHING",
             &[&job.0, &&tree.0[..], &digests],
         )
         .await?;
+    Ok(())
+}
+
+/// So many blobs are written by one statement, and those of one more tree.
+const KEPT_AT_A_TIME: usize = 10_000;
+
+/// Keeps the blobs of artifacts that jobs of a new run take over; `seqs` are the jobs' numbers.
+pub(super) async fn keep_taken_over(session: &mut Session, jobs: &[NewRunJob], seqs: &[i64]) -> Result<(), Fault> {
+    let (mut digests, mut of, mut trees): (Vec<&[u8]>, Vec<i64>, Vec<&[u8]>) = Default::default();
+    let mut left = Vec::new();
+    for (job, seq) in jobs.iter().zip(seqs) {
+        for (tree, blobs) in job.done.iter().flat_map(|done| &done.kept) {
+            left.push((*seq, tree, blobs));
+        }
+    }
+    while let Some((seq, tree, blobs)) = left.pop() {
+        digests.extend(blobs.iter().map(|blob| &blob.0[..]));
+        of.resize(digests.len(), seq);
+        trees.resize(digests.len(), &tree.0[..]);
+        if digests.len() < KEPT_AT_A_TIME && !left.is_empty() {
+            continue;
+        }
+        let sql = "INSERT INTO executr.kept_blob (digest, seq, tree)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING";
+        session.run(sql, &[&digests, &of, &trees]).await?;
+        (digests.clear(), of.clear(), trees.clear());
+    }
     Ok(())
 }
 

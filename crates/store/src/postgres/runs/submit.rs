@@ -6,6 +6,7 @@ use executr_api::RunEventKind;
 use executr_spec::RunId;
 use uuid::Uuid;
 
+use super::artifact::keep_taken_over;
 use super::code::{before_code, gate_code, run_state_code};
 use super::follow::Followed;
 use super::locked::{Node, Run, Runs, Wait};
@@ -135,13 +136,14 @@ async fn record(core: &Core, session: &mut Session, new: &NewRun, buckets: &[i32
     run.buckets = own_buckets.into_iter().collect();
     runs.put(run);
     record_jobs(session, new, &runs, seq, &seqs, buckets, now.0).await?;
+    keep_taken_over(session, &new.jobs, &seqs).await?;
 
     let mut followed = Followed::default();
     let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
     runs.tell(seq, &RunEventKind::RunCreated, now, &mut followed.progress)?;
     for (place, job) in (0..).zip(&new.jobs) {
         if let Some(done) = &job.done {
-            runs.hand_on(seq, place, done.clone())?;
+            runs.hand_on(seq, place, done.handed.clone())?;
         }
     }
     runs.settle(&mut work, seq, queue, &mut followed).await?;

@@ -56,27 +56,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Keeps blobs for an artifact of a running job, or one that is there.
+    /// Keeps blobs for an artifact of a running job.
     pub(super) fn keep_artifact(&mut self, job: JobId, tree: Digest, blobs: &[Digest]) -> Result<(), StoreError> {
-        let running = self.leases.get(job).map(|live| live.seq);
-        let seq = match running {
-            Some(seq) if self.runs.place(seq).is_none() => return Ok(()),
-            Some(seq) => {
-                self.runs.keeping.insert(seq);
-                seq
-            }
-            None => {
-                let made = self.find(
-                    "SELECT j.seq FROM job j CROSS JOIN run_job USING (seq) WHERE j.id = ?1 AND EXISTS
-                     (SELECT 1 FROM artifact a WHERE a.number = (SELECT max(number) FROM run WHERE number < j.seq)
-                                                 AND a.seq = j.seq AND a.tree = ?2)",
-                    params![job.0.as_bytes(), tree.0],
-                    |row| row.get(0),
-                )?;
-                let Some(seq) = made else { return Ok(()) };
-                seq
-            }
-        };
+        let seq = self.leases.get(job).map(|live| live.seq).filter(|seq| self.runs.place(*seq).is_some());
+        let Some(seq) = seq else { return Ok(()) };
+        self.runs.keeping.insert(seq);
+        self.keep_blobs(seq, tree, blobs)
+    }
+
+    /// Keeps blobs for an artifact of this job.
+    pub(super) fn keep_blobs(&self, seq: i64, tree: Digest, blobs: &[Digest]) -> Result<(), StoreError> {
         for Digest(blob) in blobs {
             self.execute(
                 "INSERT OR IGNORE INTO kept_blob (digest, seq, tree) VALUES (?1, ?2, ?3)",

@@ -70,7 +70,10 @@ impl Writer<'_> {
             let place = Place { number, index };
             let node = self.runs.node(place)?;
             if let Some(done) = &job.done {
-                self.record_handed(place, &done.outputs, &done.artifacts)?;
+                self.record_handed(place, &done.handed.outputs, &done.handed.artifacts)?;
+                for (tree, blobs) in &done.kept {
+                    self.keep_blobs(place.seq(), *tree, blobs)?;
+                }
                 self.end_done(place, &mut followed)?;
             } else if node.state == JobState::Ready {
                 followed.readied.add(node.bucket);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use executr_api::{AttemptResult, Outcome};
 use executr_spec::Digest;
-use executr_store::{NewJob, NewRun, NewRunJob};
+use executr_store::{Done, Handed, NewJob, NewRun, NewRunJob};
 use uuid::Uuid;
 
 use super::{artifact, handing_on, run, step};
@@ -91,12 +91,10 @@ pub(crate) async fn blobs_are_kept<H: Harness>(stage: Stage<H>) {
     assert_eq!(stage.left(&blobs).await, [true, true, false]);
     stage.follow_result(handing_on(fence, &[], &[made])).await;
     assert_eq!(stage.left(&blobs).await, [true, true, false]);
-    // A job that was done elsewhere has it too.
-    let done = executr_store::Handed { artifacts: vec![artifact("site", b"manifest")], ..Default::default() };
-    let again = run([NewRunJob { done: Some(done), ..step("a", &[]) }]);
-    let job = again.jobs[0].job.id;
-    stage.start(again).await;
-    stage.runs().keep_artifact(job, Digest::of(b"manifest"), blobs[..2].to_vec()).await.expect("kept");
+    // A job that was done elsewhere has it too, from the first moment of its run.
+    let handed = Handed { artifacts: vec![artifact("site", b"manifest")], ..Default::default() };
+    let done = Done { handed, kept: vec![(Digest::of(b"manifest"), blobs[..2].to_vec())] };
+    stage.start(run([NewRunJob { done: Some(done), ..step("a", &[]) }])).await;
     assert_eq!(stage.runs().delete_artifacts(stage.now().await, 1).await.expect("deleted"), 1);
     assert_eq!(stage.left(&blobs).await, [true, true, false]);
     assert_eq!(stage.runs().delete_artifacts(stage.now().await, 9).await.expect("deleted"), 1);

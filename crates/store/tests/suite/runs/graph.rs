@@ -1,7 +1,7 @@
 //! Jobs start when their needs are met.
 
 use executr_api::{JobState, Outcome, RunState};
-use executr_store::{Handed, NewJob, NewRun, NewRunJob};
+use executr_store::{Done, Handed, NewJob, NewRun, NewRunJob};
 
 use super::{artifact, run, step};
 use crate::suite::Harness;
@@ -142,7 +142,7 @@ pub(crate) async fn the_earlier_run_is_the_answer<H: Harness>(stage: Stage<H>) {
 pub(crate) async fn a_done_job_is_handed_over<H: Harness>(stage: Stage<H>) {
     let handed =
         Handed { outputs: [("version".to_owned(), "7".to_owned())].into(), artifacts: vec![artifact("site", b"site")] };
-    let done = NewRunJob { done: Some(handed.clone()), ..step("a", &[]) };
+    let done = NewRunJob { done: Some(Done { handed: handed.clone(), kept: vec![] }), ..step("a", &[]) };
     let next = NewRunJob { inputs: vec![(0, "site".to_owned())], ..step("b", &[0]) };
     let answer = stage.submit_run(run([done, next])).await;
     let id = answer.id;
