@@ -193,7 +193,9 @@ pub(super) async fn keep_taken_over(session: &mut Session, jobs: &[NewRunJob], s
         let sql = "INSERT INTO executr.kept_blob (digest, seq, tree)
              SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING";
         session.run(sql, &[&digests, &of, &trees]).await?;
-        (digests.clear(), of.clear(), trees.clear());
+        digests.clear();
+        of.clear();
+        trees.clear();
     }
     Ok(())
 }
