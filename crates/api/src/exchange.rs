@@ -140,6 +140,9 @@ pub struct Orders {
     pub leases: Vec<Lease>,
     /// Attempts to end; their results are still to be reported.
     pub cancels: Vec<Fence>,
+    /// Those of them that are to end at once: steps meant for a cancellation don't run, and processes get no time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_once: Vec<Fence>,
     /// Leases that are no longer the worker's: end these attempts and forget them.
     pub releases: Vec<Fence>,
     /// Verdicts on what the report brought.

@@ -28,9 +28,9 @@ pub use exchange::{
 };
 pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobRun, JobState, JobStatus, JobView, SubmittedJob};
 pub use run::{
-    Artifact, ArtifactQuery, ArtifactView, Need, NeedResult, RerunScope, RunContext, RunEvent, RunEventFollow,
-    RunEventKind, RunJobView, RunQuery, RunState, RunSubmission, RunView, StepEvent, StepMark, WorkspaceId,
-    WorkspaceJob, WorkspaceLease,
+    Artifact, ArtifactQuery, ArtifactView, Need, NeedResult, RerunScope, RunCancel, RunContext, RunEvent,
+    RunEventFollow, RunEventKind, RunJobView, RunQuery, RunState, RunSubmission, RunView, StepEvent, StepMark,
+    WorkspaceId, WorkspaceJob, WorkspaceLease,
 };
 pub use run_client::{RunClient, RunEventStream};
 pub use submission::Submission;

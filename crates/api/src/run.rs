@@ -48,6 +48,17 @@ impl RunState {
     }
 }
 
+/// How a run is cancelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RunCancel {
+    /// What is meant for it goes on: jobs and steps with `always()` or `cancelled()`.
+    #[default]
+    InOrder,
+    /// At once: nothing more is started, and what runs is killed. Places of jobs are cleaned up even so. Also for a run that
+    /// was cancelled in order before.
+    AtOnce,
+}
+
 /// What `POST /api/v1/workflows` takes: a plan. Clients make it of a file, with `executr_spec::workflow`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

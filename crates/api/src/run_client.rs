@@ -10,7 +10,8 @@ use futures_util::stream::BoxStream;
 use crate::client::Client;
 use crate::error::ApiError;
 use crate::run::{
-    ArtifactQuery, ArtifactView, RerunScope, RunEvent, RunEventFollow, RunJobView, RunQuery, RunSubmission, RunView,
+    ArtifactQuery, ArtifactView, RerunScope, RunCancel, RunEvent, RunEventFollow, RunJobView, RunQuery, RunSubmission,
+    RunView,
 };
 
 /// Events of a run as they happen; ends after the run's last, or the first error.
@@ -56,12 +57,12 @@ pub trait RunClient: Client {
     /// `NotFound`.
     async fn wait_run(&self, id: RunId, timeout: Duration) -> Result<RunView, ApiError>;
 
-    /// Asks a run to stop. What is meant for that goes on (`always()`, `cancelled()`), so it may take its time; an ended run
-    /// stays as it is.
+    /// Asks a run to stop. In order it may take its time, because what is meant for that goes on (`always()`, `cancelled()`);
+    /// an ended run stays as it is.
     ///
     /// # Errors
     /// `NotFound`.
-    async fn cancel_run(&self, id: RunId) -> Result<RunView, ApiError>;
+    async fn cancel_run(&self, id: RunId, how: RunCancel) -> Result<RunView, ApiError>;
 
     /// Submits an earlier run's plan again, all of it or what didn't succeed.
     ///

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use executr_api::{
-    ApiError, ArtifactQuery, ArtifactView, RerunScope, RunClient, RunEventFollow, RunEventStream, RunJobView, RunQuery,
-    RunSubmission, RunView,
+    ApiError, ArtifactQuery, ArtifactView, RerunScope, RunCancel, RunClient, RunEventFollow, RunEventStream,
+    RunJobView, RunQuery, RunSubmission, RunView,
 };
 use executr_spec::RunId;
 use executr_spec::workflow::RunPlan;
@@ -68,8 +68,9 @@ impl RunClient for HttpClient {
         }
     }
 
-    async fn cancel_run(&self, id: RunId) -> Result<RunView, ApiError> {
+    async fn cancel_run(&self, id: RunId, how: RunCancel) -> Result<RunView, ApiError> {
         let request = self.request(Method::POST, &format!("/runs/{id}/cancel"));
+        let request = if how == RunCancel::AtOnce { request.query(&[("now", "true")]) } else { request };
         // To ask for it again changes nothing.
         self.json(self.send(request, Repeat::Harmless).await?).await
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{ApiError, BulkCancelAnswer, CancelWait, JobView};
+use executr_api::{ApiError, BulkCancelAnswer, CancelWait, JobView, RunCancel};
 use executr_spec::JobId;
 use executr_store::CancelAnswer;
 use tokio::time::{Instant, timeout_at};
@@ -64,7 +64,7 @@ impl Core {
                     self.progressed(&cancelled.run);
                     self.changed(id);
                 }
-                CancelAnswer::Cancelling { worker, .. } => self.tell_to_stop(id, worker),
+                CancelAnswer::Cancelling { worker, .. } => self.tell_to_stop(id, worker, RunCancel::InOrder),
                 CancelAnswer::Running | CancelAnswer::Final(_) | CancelAnswer::NotFound => {}
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use executr_api::{
-    ApiError, ArtifactQuery, ArtifactView, RerunScope, RunClient, RunEventFollow, RunEventStream, RunJobView, RunQuery,
-    RunSubmission, RunView,
+    ApiError, ArtifactQuery, ArtifactView, RerunScope, RunCancel, RunClient, RunEventFollow, RunEventStream,
+    RunJobView, RunQuery, RunSubmission, RunView,
 };
 use executr_spec::RunId;
 use executr_spec::workflow::RunPlan;
@@ -39,8 +39,8 @@ impl RunClient for TenantClient {
         self.coordinator.core().wait_run(id, timeout).await
     }
 
-    async fn cancel_run(&self, id: RunId) -> Result<RunView, ApiError> {
-        self.coordinator.core().cancel_run(id).await
+    async fn cancel_run(&self, id: RunId, how: RunCancel) -> Result<RunView, ApiError> {
+        self.coordinator.core().cancel_run(id, how).await
     }
 
     async fn rerun(&self, id: RunId, scope: RerunScope) -> Result<RunView, ApiError> {

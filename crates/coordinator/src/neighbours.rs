@@ -19,9 +19,9 @@ pub(crate) async fn listen(core: Arc<Core>, mut signals: Receiver<Signal>) {
     loop {
         match signals.recv().await {
             Ok(Signal::Ready(queue, class)) => core.ready.set(&queue, &class, 1),
-            Ok(Signal::Cancelling(job, worker)) => {
+            Ok(Signal::Cancelling(job, worker, how)) => {
                 if let Some(session) = core.sessions.get(&worker) {
-                    session.cancelling(job);
+                    session.cancelling(job, how);
                 }
             }
             Ok(Signal::Changed(job)) => core.watches.changed(job),

@@ -50,9 +50,18 @@ impl Stopper {
     /// another reason after a cancellation makes it urgent. What was cancelled stays so, because its result is still
     /// wanted, and a lost lease stays lost.
     pub fn stop(&self, reason: StopReason, grace: Duration) {
+        self.order(StopOrder { reason, grace, urgent: reason != StopReason::Cancelled });
+    }
+
+    /// Cancels the attempt without any delay: SIGKILL, and no step that is meant for a cancellation. Its result is still
+    /// wanted, and its place is cleaned up.
+    pub fn cancel_at_once(&self) {
+        self.order(StopOrder { reason: StopReason::Cancelled, grace: Duration::ZERO, urgent: true });
+    }
+
+    fn order(&self, StopOrder { reason, grace, urgent }: StopOrder) {
         self.0.send_if_modified(|order| {
             let before = *order;
-            let urgent = reason != StopReason::Cancelled;
             *order = Some(match before {
                 Some(first) => StopOrder {
                     reason: match (first.reason, reason) {

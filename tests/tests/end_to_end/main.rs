@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
+mod cancelling;
 mod choosing;
 mod commands;
 mod faults;

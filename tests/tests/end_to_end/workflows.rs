@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+use std::process::{Child, Command, Output};
 
 use executr_tests::background::Home;
 use executr_tests::program::root;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::system::{System, text};
+use crate::system::{System, signal, spawn, succeed, text};
 
 /// An example, how its run ends, and variables its jobs need.
 struct Example {
@@ -19,10 +22,12 @@ struct Example {
     /// A line that some job writes.
     says: &'static str,
     secrets: &'static [(&'static str, &'static str)],
+    /// The line at which the run is cancelled.
+    cancel_at: Option<&'static str>,
 }
 
 const fn example(file: &'static str, says: &'static str) -> Example {
-    Example { file, ends: "completed", others: &[], says, secrets: &[] }
+    Example { file, ends: "completed", others: &[], says, secrets: &[], cancel_at: None }
 }
 
 const EXAMPLES: &[Example] = &[
@@ -41,6 +46,12 @@ const EXAMPLES: &[Example] = &[
     Example { others: &[("job", "failed")], ..example("continue", "flaky was failure") },
     Example { others: &[("all-skipped", "skipped")], ..example("results", "it was green") },
     example("hooks", "executed by the hook"),
+    Example {
+        ends: "cancelled",
+        others: &[("long", "cancelled"), ("next", "cancelled")],
+        cancel_at: Some("waiting to be cancelled"),
+        ..example("cancel", "what was begun is put away")
+    },
 ];
 
 /// What a run came to: all that must be equal wherever it ran.
@@ -98,14 +109,46 @@ fn newest(list: &str) -> String {
     runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run in {list}")).to_owned()
 }
 
+impl Example {
+    /// How a command ends that shows its run.
+    fn exit_code(&self) -> i32 {
+        match self.ends {
+            "completed" => 0,
+            "cancelled" => 130,
+            _ => 1,
+        }
+    }
+
+    /// Runs a command that shows its run to the end, and has it cancelled on the way if it is one for that.
+    fn watched(&self, command: &mut Command, cancel: impl FnOnce(&Child)) -> Output {
+        let Some(line) = self.cancel_at else { return command.output().unwrap() };
+        let mut child = spawn(command);
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut seen = Vec::new();
+        while !text(&seen).contains(line) {
+            assert!(out.read_until(b'\n', &mut seen).unwrap() > 0, "it ended: {}", text(&seen));
+        }
+        cancel(&child);
+        out.read_to_end(&mut seen).unwrap();
+        Output { stdout: seen, ..child.wait_with_output().unwrap() }
+    }
+}
+
 fn here(home: &Home, example: &Example) -> Outcome {
     let mut command = home.executr(&["run", "--format", "json"]);
     for (name, value) in example.secrets {
         command.args(["--secret", name]).env(name, value);
     }
-    let output = command.arg(path(example.file)).current_dir(root()).output().unwrap();
-    let code = if example.ends == "completed" { 0 } else { 1 };
-    assert_eq!(output.status.code(), Some(code), "{}: {}{}", example.file, text(&output.stdout), text(&output.stderr));
+    command.arg(path(example.file)).current_dir(root());
+    let output = example.watched(&mut command, |run| signal(run, Signal::INT));
+    assert_eq!(
+        output.status.code(),
+        Some(example.exit_code()),
+        "{}: {}{}",
+        example.file,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     let list = home.executr(&["runs", "--here", "--output", "json"]).output().unwrap();
     let id = newest(&text(&list.stdout));
     let whole = home.executr(&["runs", &id, "--output", "json"]).output().unwrap();
@@ -122,11 +165,20 @@ fn there(system: &System, example: &Example) -> Outcome {
     for (name, _) in example.secrets {
         command.args(["--secret", name]);
     }
-    let output = command.arg(path(example.file)).current_dir(root()).output().unwrap();
-    let code = if example.ends == "completed" { 0 } else { 1 };
-    assert_eq!(output.status.code(), Some(code), "{}: {}{}", example.file, text(&output.stdout), text(&output.stderr));
-    let list = system.output(&["runs", "--output", "json"]);
-    let id = newest(&text(&list.stdout));
+    command.arg(path(example.file)).current_dir(root());
+    let newest_there = || newest(&text(&system.output(&["runs", "--output", "json"]).stdout));
+    let output = example.watched(&mut command, |_| {
+        succeed(&mut system.executr(&["runs", "--cancel", &newest_there()]));
+    });
+    assert_eq!(
+        output.status.code(),
+        Some(example.exit_code()),
+        "{}: {}{}",
+        example.file,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    let id = newest_there();
     let whole = system.output(&["runs", &id, "--output", "json"]);
     for (_, secret) in example.secrets {
         let told = format!("{}{}{}", text(&output.stdout), text(&output.stderr), text(&whole.stdout));

@@ -70,6 +70,10 @@ pub(crate) struct RunsArgs {
     /// Cancel the run
     #[arg(long, requires = "id")]
     pub(crate) cancel: bool,
+    /// With --cancel: at once. What runs is killed, jobs and steps with always() or cancelled() don't run; also when the
+    /// run was cancelled before
+    #[arg(long, requires = "cancel")]
+    pub(crate) now: bool,
     /// Show the run as it goes on, until its end
     #[arg(long, short, requires = "id")]
     pub(crate) follow: bool,

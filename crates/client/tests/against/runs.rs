@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use executr_api::{
-    ArtifactQuery, ErrorCode, JobState, Outcome, RerunScope, RunClient, RunEvent, RunEventFollow, RunEventKind,
-    RunQuery, RunState, RunSubmission,
+    ArtifactQuery, ErrorCode, JobState, Outcome, RerunScope, RunCancel, RunClient, RunEvent, RunEventFollow,
+    RunEventKind, RunQuery, RunState, RunSubmission,
 };
 use executr_spec::workflow::{PlannedJob, RunPlan, WorkflowJob};
 use executr_spec::{Condition, JobSpec, RunId, Step, StepCommand};
@@ -67,7 +67,7 @@ async fn runs_are_submitted_looked_at_waited_for_cancelled_and_repeated() {
     assert_eq!(again.rerun_of, Some(run.id));
     let error = client.rerun(again.id, RerunScope::Failed).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    assert_eq!(client.cancel_run(again.id).await.unwrap().state, RunState::Cancelled);
+    assert_eq!(client.cancel_run(again.id, RunCancel::InOrder).await.unwrap().state, RunState::Cancelled);
 
     let nobody = RunId(Uuid::from_u128(1));
     assert_eq!(client.run(nobody).await.unwrap_err().code, ErrorCode::NotFound);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use executr_api::{ApiError, JobState, RunView};
+use executr_api::{ApiError, JobState, RunCancel, RunView};
 use executr_spec::{JobId, RunId, WorkerId};
 use executr_store::{RunProgress, Signal};
 
@@ -32,7 +32,10 @@ impl Core {
             self.changed(*job);
         }
         for (fence, worker) in &progress.cancelling {
-            self.tell_to_stop(fence.job, worker);
+            self.tell_to_stop(fence.job, worker, RunCancel::InOrder);
+        }
+        for (fence, worker) in &progress.at_once {
+            self.tell_to_stop(fence.job, worker, RunCancel::AtOnce);
         }
         for (workspace, worker) in &progress.released {
             // A worker that is elsewhere hears of it there, by the signal that its run changed.
@@ -45,23 +48,23 @@ impl Core {
     }
 
     /// Asks a run to stop.
-    pub(crate) async fn cancel_run(self: &Arc<Self>, id: RunId) -> Result<RunView, ApiError> {
-        let answer = self.runs_kept()?.cancel_run(id, REASON).await.map_err(refusal::store)?;
+    pub(crate) async fn cancel_run(self: &Arc<Self>, id: RunId, how: RunCancel) -> Result<RunView, ApiError> {
+        let answer = self.runs_kept()?.cancel_run(id, how, REASON).await.map_err(refusal::store)?;
         let (_, progress) = answer.ok_or_else(|| no_run(id))?;
         self.progressed(&progress);
         self.run(id).await
     }
 
     /// A running job was asked to stop: its worker is told, here or elsewhere.
-    pub(crate) fn tell_to_stop(&self, job: JobId, worker: &WorkerId) {
+    pub(crate) fn tell_to_stop(&self, job: JobId, worker: &WorkerId, how: RunCancel) {
         let session = self.sessions.get(worker);
         let here = session.as_ref().is_some_and(|session| session.is_open());
         if let Some(session) = session {
-            session.cancelling(job);
+            session.cancelling(job, how);
         }
         // A worker whose exchange isn't open here may have it open elsewhere.
         if !here {
-            self.store.publish(Signal::Cancelling(job, worker.clone()));
+            self.store.publish(Signal::Cancelling(job, worker.clone(), how));
         }
     }
 }

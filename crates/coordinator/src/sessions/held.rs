@@ -12,6 +12,8 @@ pub(super) struct Held {
     pub(super) spec: SpecJson,
     pub(super) part: Part,
     pub(super) cancelling: bool,
+    /// Its worker is to hurry with that.
+    pub(super) at_once: bool,
     pub(super) renewed: Instant,
     /// Its worker ends it by itself when it isn't renewed, and takes every exchange for a renewal.
     exclusive: bool,
@@ -32,7 +34,7 @@ impl Held {
     pub(super) fn new(spec: SpecJson, part: Part, cancelling: bool, renewed: Instant) -> Self {
         // A word that can only stand there when the job is exclusive spares reading every job.
         let exclusive = spec.as_str().contains("\"exclusive\"") && spec.read().is_ok_and(|spec| spec.exclusive);
-        Self { spec, part, cancelling, renewed, exclusive }
+        Self { spec, part, cancelling, at_once: false, renewed, exclusive }
     }
 
     /// About how many bytes it takes to tell the worker of it.

@@ -11,11 +11,11 @@ mod listed;
 mod slots;
 mod workspaces;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{Fence, Lease, Orders, Report, WorkerCounters, WorkerHello, WorkspaceId};
+use executr_api::{Fence, Lease, Orders, Report, RunCancel, WorkerCounters, WorkerHello, WorkspaceId};
 use executr_spec::{JobId, Offers, QueueName, RunId, SpecJson, WorkerId};
 use executr_store::{LeaseRecord, WorkspaceRecord};
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ struct State {
     /// Live leases of other workers that this one lists: it delivers what a dead process of its machine left behind.
     foreign: HashMap<Fence, Foreign>,
     /// Jobs asked to stop while a claim was under way, which may have brought them.
-    stopping: HashSet<JobId>,
+    stopping: HashMap<JobId, RunCancel>,
     /// Slots that claims on their way may fill.
     claiming: u32,
     /// The open exchange.
@@ -163,7 +163,7 @@ impl Session {
                 stale: false,
                 leases: HashMap::new(),
                 foreign: HashMap::new(),
-                stopping: HashSet::new(),
+                stopping: HashMap::new(),
                 claiming: 0,
                 bell: None,
                 told: HashMap::new(),
@@ -266,6 +266,9 @@ impl Session {
         if state.epoch != epoch {
             return false;
         }
+        // What the store doesn't keep.
+        let at_once: Vec<Fence> =
+            state.leases.iter().filter(|(_, held)| held.at_once).map(|(fence, _)| *fence).collect();
         state.leases = leases
             .into_iter()
             .map(|lease| {
@@ -275,7 +278,9 @@ impl Session {
                     None if may_be_of_a_run(&lease.spec) => Part::Unread,
                     None => Part::None,
                 };
-                (lease.fence, Held::new(lease.spec, part, lease.cancelling, renewed))
+                let mut held = Held::new(lease.spec, part, lease.cancelling, renewed);
+                held.at_once = at_once.contains(&lease.fence);
+                (lease.fence, held)
             })
             .collect();
         let state = &mut *state;
@@ -342,18 +347,25 @@ impl Session {
     }
 
     /// One of its jobs was asked to stop: the worker is told.
-    pub(crate) fn cancelling(&self, job: JobId) {
+    pub(crate) fn cancelling(&self, job: JobId, how: RunCancel) {
         let mut state = self.state.hold();
+        let state = &mut *state;
         let mut found = false;
         for (fence, held) in &mut state.leases {
             if fence.job == job {
                 held.cancelling = true;
+                if how == RunCancel::AtOnce {
+                    held.at_once = true;
+                    // Told again, though it was told to stop before.
+                    state.told.remove(fence);
+                }
                 found = true;
             }
         }
         // A claim that is under way may have brought it; its answer comes after this.
         if !found && state.claiming > 0 {
-            state.stopping.insert(job);
+            let known = state.stopping.entry(job).or_insert(how);
+            *known = how.max(*known);
         }
         if found && let Some(bell) = &state.bell {
             bell.ring();
@@ -429,6 +441,7 @@ impl Session {
             }
             if held.cancelling && (tell(*fence) || !has) {
                 orders.cancels.push(*fence);
+                orders.at_once.extend(held.at_once.then_some(*fence));
             }
         }
         for fence in listed.held.iter().filter(|fence| !state.leases.contains_key(fence)) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use executr_api::RunCancel;
 use executr_store::Claimed;
 use tokio::time::Instant;
 
@@ -36,14 +37,16 @@ impl Slots {
         state.epoch += 1;
         let now = Instant::now();
         for lease in leases {
-            let cancelling = state.stopping.remove(&lease.fence.job);
+            let stopping = state.stopping.remove(&lease.fence.job);
             let part = contexts.remove(&lease.fence.job).map_or(Part::None, Part::Known);
             if let Part::Known(run) = &part
                 && let Some(workspace) = &run.workspace
             {
                 state.workspaces.hold(&workspace.id);
             }
-            state.leases.insert(lease.fence, Held::new(lease.spec.clone(), part, cancelling, now));
+            let mut held = Held::new(lease.spec.clone(), part, stopping.is_some(), now);
+            held.at_once = stopping == Some(RunCancel::AtOnce);
+            state.leases.insert(lease.fence, held);
         }
         if let Some(bell) = &state.bell {
             bell.ring();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use executr_api::{CancelWait, Client, ErrorCode, JobState, Outcome};
+use executr_api::{CancelWait, Client, ErrorCode, JobState, Outcome, RunCancel};
 use executr_spec::JobId;
 use executr_store::{Signal, Store};
 use tokio::time::Instant;
@@ -89,7 +89,7 @@ async fn a_worker_connected_elsewhere_is_reached_through_the_store() {
     store.take_published();
     client(&other).cancel(id, CancelWait::No).await.unwrap();
     let told = store.take_published();
-    assert!(told.contains(&Signal::Cancelling(id, worker.hello.id.clone())), "{told:?}");
+    assert!(told.contains(&Signal::Cancelling(id, worker.hello.id.clone(), RunCancel::InOrder)), "{told:?}");
     let begin = Instant::now();
     told.into_iter().for_each(|signal| store.signal(signal));
     assert_eq!(exchange.await.unwrap().cancels, worker.held);

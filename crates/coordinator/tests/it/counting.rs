@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use executr_api::{Client, Outcome, RunClient, RunState, WorkerApi, WorkerCounters};
+use executr_api::{Client, Outcome, RunCancel, RunClient, RunState, WorkerApi, WorkerCounters};
 use executr_coordinator::{Coordinator, Observer, Options};
 
 use crate::support::{LEASE, Plan, Worker, client, options, plain, store, submit_plain};
@@ -116,7 +116,7 @@ async fn the_end_of_a_run_is_counted_once_with_how_long_it_took() {
     // Of another all jobs that wait end by request.
     let other = Plan::new(&["a"]).submit(&coordinator).await;
     for id in [run.id, other.id, other.id] {
-        client(&coordinator).cancel_run(id).await.unwrap();
+        client(&coordinator).cancel_run(id, RunCancel::InOrder).await.unwrap();
     }
     assert_eq!((sums.of("completed"), sums.of("cancelled")), (2 + 1, 1 + 1), "jobs and runs");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use executr_api::{
-    ApiError, ArtifactQuery, ArtifactView, ErrorCode, RerunScope, RunClient, RunJobView, RunQuery, RunState,
+    ApiError, ArtifactQuery, ArtifactView, ErrorCode, RerunScope, RunCancel, RunClient, RunJobView, RunQuery, RunState,
     RunSubmission, RunView,
 };
 use executr_spec::workflow::RunPlan;
@@ -199,11 +199,21 @@ pub(crate) async fn wait(
     Ok(json(200, &run))
 }
 
+/// Whether to wait for what is meant for a cancellation.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CancelRunQuery {
+    /// Start nothing more and kill what runs, also in a run that was cancelled without this before.
+    #[serde(default)]
+    #[param(required = false)]
+    now: bool,
+}
+
 /// Cancel a run
 ///
-/// Jobs that are meant for it (`always()`, `cancelled()`) still run, so its end may take a while. A run that had ended
-/// stays as it was.
-#[utoipa::path(post, path = "/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path)),
+/// Jobs that are meant for it (`always()`, `cancelled()`) still run, so its end may take a while, unless it is asked for
+/// now. A run that had ended stays as it was.
+#[utoipa::path(post, path = "/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path), CancelRunQuery),
     responses(
         (status = 200, description = "The run is final.", body = RunView),
         (status = 202, description = "The run was asked to stop and has not ended yet.", body = RunView),
@@ -213,8 +223,10 @@ pub(crate) async fn cancel(
     State(app): State<Shared>,
     caller: May<Submit>,
     Segment(id): Segment<RunId>,
+    Query(query): Query<CancelRunQuery>,
 ) -> Answer<Response> {
-    let run = app.coordinator.client(caller.tenant).cancel_run(id).await?;
+    let how = if query.now { RunCancel::AtOnce } else { RunCancel::InOrder };
+    let run = app.coordinator.client(caller.tenant).cancel_run(id, how).await?;
     Ok(json(if run.state.is_final() { 200 } else { 202 }, &run))
 }
 

@@ -12,7 +12,7 @@ mod runs;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_api::output::OutputChunk;
-use executr_api::{Fence, JobQuery, StatsView};
+use executr_api::{Fence, JobQuery, RunCancel, StatsView};
 use executr_spec::{Digest, JobId, QueueName, RequirementClass, RunId, Timestamp, TokenId, WorkerId};
 use tokio::sync::broadcast;
 
@@ -207,7 +207,7 @@ pub enum Signal {
     /// Jobs became ready in this queue and class.
     Ready(QueueName, RequirementClass),
     /// A running job was asked to stop.
-    Cancelling(JobId, WorkerId),
+    Cancelling(JobId, WorkerId, RunCancel),
     /// The job became final, or a new attempt of it began.
     Changed(JobId),
     /// Output of the job was appended.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use executr_api::{Artifact, Fence, JobState, Need, RunEvent, RunQuery, RunState, WorkspaceId};
+use executr_api::{Artifact, Fence, JobState, Need, RunCancel, RunEvent, RunQuery, RunState, WorkspaceId};
 use executr_spec::{Digest, JobId, RunId, Tenant, Timestamp, WorkerId};
 
 use super::{JobRecord, NewJob, Readied, StoreError};
@@ -124,6 +124,8 @@ pub struct RunProgress {
     pub ended: Vec<(JobId, JobState)>,
     /// Running jobs that were asked to stop.
     pub cancelling: Vec<(Fence, WorkerId)>,
+    /// Likewise, at once: those that were asked before, too.
+    pub at_once: Vec<(Fence, WorkerId)>,
     /// Workspaces that are needed no more, and who holds them.
     pub released: Vec<(WorkspaceId, WorkerId)>,
     /// What became ready.
@@ -297,6 +299,8 @@ pub struct ArtifactRecord {
 /// [`cancel_run`](RunStore::cancel_run), or the run's deadline in [`advance`](super::Store::advance), makes the run *cancelling* until all its
 /// jobs are final, whatever `fail_fast` says. Only gates that say so (`Always`, `Cancelled`, `Ask`) let a job go on in it: running jobs with others are asked
 /// to stop, those that nobody has and whose needs are final are cancelled at once, also when they were handed out before, and the others when their turn comes.
+/// [`RunCancel::AtOnce`] spares none: every job that nobody has is cancelled, whatever its gate and its needs, and all others are asked to stop; so nothing
+/// of the run can start any more. That their workers should hurry is not kept: it is told again to whoever asks again.
 ///
 /// # The end
 /// A run becomes final when all its jobs are: cancelled if it was cancelling; else failed if a job failed that
@@ -341,8 +345,14 @@ pub trait RunStore: Send + Sync + 'static {
     /// put; that one is asked about again, in the answer's [`asked`](RunProgress::asked).
     async fn decide(&self, decisions: Vec<Decision>) -> Result<RunProgress, StoreError>;
 
-    /// Asks a run to stop. `None`: there is no such run. A final one, or one asked before, is left as it is. Returns how it stands now.
-    async fn cancel_run(&self, run: RunId, reason: &str) -> Result<Option<(RunState, RunProgress)>, StoreError>;
+    /// Asks a run to stop. `None`: there is no such run. A final one, or in order one asked before, is left as it is; the first
+    /// reason stays. Returns how it stands now.
+    async fn cancel_run(
+        &self,
+        run: RunId,
+        how: RunCancel,
+        reason: &str,
+    ) -> Result<Option<(RunState, RunProgress)>, StoreError>;
 
     /// One run.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;

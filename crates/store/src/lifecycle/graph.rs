@@ -46,6 +46,8 @@ pub enum Stop {
     AfterFailure,
     /// It was asked to stop.
     Asked,
+    /// It was asked to stop at once.
+    AtOnce,
 }
 
 impl Stop {
@@ -57,6 +59,12 @@ impl Stop {
             (false, true) => Self::AfterFailure,
             (false, false) => Self::No,
         }
+    }
+
+    /// Whether the run was asked.
+    #[must_use]
+    pub fn is_asked(self) -> bool {
+        matches!(self, Self::Asked | Self::AtOnce)
     }
 }
 
@@ -77,6 +85,7 @@ pub enum Turn {
 #[must_use]
 pub fn after_needs(gate: Gate, before: Before, stop: Stop) -> Turn {
     match (gate, stop) {
+        (_, Stop::AtOnce) => Turn::Cancel,
         (Gate::Always, _) | (Gate::Cancelled, Stop::Asked) => Turn::Go,
         (Gate::Ask, _) => Turn::Ask,
         (Gate::Cancelled, _) => Turn::Skip("its run was not cancelled"),
@@ -98,7 +107,7 @@ pub fn outlives_cancel(gate: Gate) -> bool {
     matches!(gate, Gate::Always | Gate::Cancelled | Gate::Ask)
 }
 
-/// Whether a job that no worker has, and whose needs are all final, is cancelled because its run stops. `attempt` is 0
+/// Whether a job that no worker has, and whose needs are all final or don't count, is cancelled because its run stops. `attempt` is 0
 /// before it was handed out first.
 #[must_use]
 pub fn is_stopped(gate: Gate, state: JobState, attempt: u32, stop: Stop) -> bool {
@@ -108,6 +117,7 @@ pub fn is_stopped(gate: Gate, state: JobState, attempt: u32, stop: Stop) -> bool
             Stop::No => false,
             Stop::AfterFailure => attempt == 0 && matches!(gate, Gate::Success | Gate::AskAfterSuccess),
             Stop::Asked => !outlives_cancel(gate),
+            Stop::AtOnce => true,
         }
 }
 
@@ -141,7 +151,7 @@ pub fn took_too_long(timeout: Duration) -> String {
 #[must_use]
 pub fn why_stopped(stop: Stop, run_message: Option<&str>) -> String {
     let why = run_message.unwrap_or_default();
-    if stop == Stop::Asked { why.to_owned() } else { format!("not started: {why}") }
+    if stop.is_asked() { why.to_owned() } else { format!("not started: {why}") }
 }
 
 /// What a job says whose condition was answered with no.
@@ -203,6 +213,15 @@ mod tests {
         assert!(is_stopped(Gate::AskUnlessCancelled, JobState::Ready, 0, Stop::Asked));
         assert!(!is_stopped(Gate::AskUnlessCancelled, JobState::Ready, 0, Stop::AfterFailure));
         assert!(!is_stopped(Gate::Success, JobState::Running, 1, Stop::Asked));
+    }
+
+    #[test]
+    fn nothing_outlives_a_cancellation_at_once() {
+        for gate in [Gate::Success, Gate::Failure, Gate::Always, Gate::Cancelled, Gate::Ask] {
+            assert_eq!(after_needs(gate, FAILURE, Stop::AtOnce), Turn::Cancel);
+            assert!(is_stopped(gate, JobState::Waiting, 0, Stop::AtOnce));
+            assert!(!is_stopped(gate, JobState::Running, 1, Stop::AtOnce), "a worker has it");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use executr_api::{JobState, Need, NeedResult, RunEventKind, RunState};
+use executr_api::{JobState, Need, NeedResult, RunCancel, RunEventKind, RunState};
 use executr_spec::{RunId, Timestamp};
 
 use super::artifacts::by_name;
@@ -64,7 +64,7 @@ impl Queue {
         for Decision { job, run_cancelling, verdict } in decisions {
             let Some(&number) = self.numbers.get(&job) else { continue };
             let Some(place) = self.jobs[&number].place.filter(|place| self.is_asked(*place)) else { continue };
-            if run_cancelling != (self.stop(place.run) == Stop::Asked) {
+            if run_cancelling != self.stop(place.run).is_asked() {
                 followed.run.asked.push(job);
                 continue;
             }
@@ -84,29 +84,53 @@ impl Queue {
         self.followed_alone(followed)
     }
 
-    pub(super) fn cancel_run(&mut self, id: RunId, reason: &str, now: Timestamp) -> Option<(RunState, RunProgress)> {
+    pub(super) fn cancel_run(
+        &mut self,
+        id: RunId,
+        how: RunCancel,
+        reason: &str,
+        now: Timestamp,
+    ) -> Option<(RunState, RunProgress)> {
         let (number, run) = self.find_run(id)?;
         let mut followed = Followed::default();
-        if run.state == RunState::Running {
-            self.stop_run(number, reason, now, &mut followed);
+        if run.state == RunState::Running || (how == RunCancel::AtOnce && run.state == RunState::Cancelling) {
+            self.stop_run(number, how, reason, now, &mut followed);
         }
         Some((self.runs[&number].state, self.followed_alone(followed)))
     }
 
-    /// Asks a running run to stop.
-    pub(super) fn stop_run(&mut self, number: u64, reason: &str, now: Timestamp, followed: &mut Followed) {
+    /// Asks a run to stop that isn't final.
+    pub(super) fn stop_run(
+        &mut self,
+        number: u64,
+        how: RunCancel,
+        reason: &str,
+        now: Timestamp,
+        followed: &mut Followed,
+    ) {
         let Some(run) = self.runs.get_mut(&number) else { return };
-        run.state = RunState::Cancelling;
-        run.message = Some(reason.to_owned());
-        run.tell(RunEventKind::RunCancelling { reason: reason.to_owned() }, now, &mut followed.run);
+        let at_once = how == RunCancel::AtOnce;
+        run.at_once |= at_once;
+        if run.state == RunState::Running {
+            run.state = RunState::Cancelling;
+            run.message = Some(reason.to_owned());
+            run.tell(RunEventKind::RunCancelling { reason: reason.to_owned() }, now, &mut followed.run);
+        }
+        let reason = run.message.clone().unwrap_or_default();
         for place in self.places(number) {
             let gate = self.runs[&number].job(place.index).gate;
             let job = self.job_at(place);
-            if job.record.state == JobState::Running
-                && !outlives_cancel(gate)
-                && let Some((fence, worker)) = job.ask_to_stop(reason)
-            {
-                followed.run.cancelling.push((fence, worker));
+            let is_asked = match job.record.state {
+                JobState::Running => at_once || !outlives_cancel(gate),
+                JobState::Cancelling => at_once,
+                _ => false,
+            };
+            if is_asked && let Some(asked) = job.ask_to_stop(&reason) {
+                if at_once {
+                    followed.run.at_once.push(asked)
+                } else {
+                    followed.run.cancelling.push(asked)
+                };
             }
         }
         self.settle(number, now, followed);
@@ -153,7 +177,7 @@ impl Queue {
             if state == JobState::Waiting && planned.done.is_some() {
                 return Some((place, Step::Done));
             }
-            if !self.needs_are_final(place) {
+            if stop != Stop::AtOnce && !self.needs_are_final(place) {
                 return None;
             }
             if is_stopped(planned.gate, state, job.record.attempt, stop) && (state != JobState::Waiting || job.asked) {
@@ -267,7 +291,7 @@ impl Queue {
                 needs: self.needs_of(place),
                 failed_before: before.failed,
                 cancelled_before: before.cancelled,
-                run_cancelling: self.stop(place.run) == Stop::Asked,
+                run_cancelling: self.stop(place.run).is_asked(),
             }
         })
     }

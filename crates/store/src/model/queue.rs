@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use executr_api::{AttemptStatus, Fence, JobState, Outcome, RunEventKind, RunState};
+use executr_api::{AttemptStatus, Fence, JobState, Outcome, RunCancel, RunEventKind, RunState};
 use executr_spec::{Digest, JobId, Priority, QueueName, RequirementClass, Tenant, Timestamp};
 
 use super::artifacts::ArtifactKey;
@@ -356,7 +356,7 @@ impl Queue {
         let late = self.late_runs(now);
         answer.more |= late.len() > limit;
         for (number, timeout) in late.into_iter().take(limit) {
-            self.stop_run(number, &took_too_long(timeout), now, &mut followed);
+            self.stop_run(number, RunCancel::InOrder, &took_too_long(timeout), now, &mut followed);
         }
         let due = self.over(|job| job.record.due_at, now);
         answer.more |= due.len() > limit;

@@ -15,6 +15,8 @@ pub(super) struct Run {
     /// What was submitted.
     pub(super) new: NewRun,
     pub(super) state: RunState,
+    /// It was asked to stop at once.
+    pub(super) at_once: bool,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) completed_at: Option<Timestamp>,
@@ -60,6 +62,7 @@ impl Run {
         Self {
             new,
             state: RunState::Running,
+            at_once: false,
             created_at: now,
             started_at: None,
             completed_at: None,
@@ -120,7 +123,10 @@ impl Queue {
 
     pub(super) fn stop(&self, number: u64) -> Stop {
         let run = &self.runs[&number];
-        Stop::of(run.state == RunState::Cancelling, run.new.fail_fast, self.failures(number))
+        match run.at_once {
+            true => Stop::AtOnce,
+            false => Stop::of(run.state == RunState::Cancelling, run.new.fail_fast, self.failures(number)),
+        }
     }
 
     pub(super) fn run_record(&self, number: u64) -> RunRecord {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use executr_api::{JobState, RunEvent, RunQuery, RunState, WorkspaceId};
+use executr_api::{JobState, RunCancel, RunEvent, RunQuery, RunState, WorkspaceId};
 use executr_spec::{Digest, JobId, RunId, Tenant, Timestamp, WorkerId};
 
 use super::ModelStore;
@@ -34,8 +34,13 @@ impl RunStore for ModelStore {
         Ok(self.state().queue.decide(decisions, self.clock.now()))
     }
 
-    async fn cancel_run(&self, run: RunId, reason: &str) -> Result<Option<(RunState, RunProgress)>, StoreError> {
-        Ok(self.state().queue.cancel_run(run, reason, self.clock.now()))
+    async fn cancel_run(
+        &self,
+        run: RunId,
+        how: RunCancel,
+        reason: &str,
+    ) -> Result<Option<(RunState, RunProgress)>, StoreError> {
+        Ok(self.state().queue.cancel_run(run, how, reason, self.clock.now()))
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {

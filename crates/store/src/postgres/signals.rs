@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use executr_api::RunCancel;
 use executr_spec::{JobId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
@@ -40,6 +41,8 @@ enum Sent {
     Ready(String, String),
     #[serde(rename = "c")]
     Cancelling(Uuid, String),
+    #[serde(rename = "k")]
+    CancellingAtOnce(Uuid, String),
     #[serde(rename = "x")]
     Changed(Uuid),
     #[serde(rename = "o")]
@@ -56,7 +59,8 @@ impl Sent {
     fn of(signal: &Signal) -> Option<Self> {
         Some(match signal {
             Signal::Ready(queue, class) => Self::Ready(queue.as_str().to_owned(), class.as_str().to_owned()),
-            Signal::Cancelling(job, worker) => Self::Cancelling(job.0, worker.0.clone()),
+            Signal::Cancelling(job, worker, RunCancel::InOrder) => Self::Cancelling(job.0, worker.0.clone()),
+            Signal::Cancelling(job, worker, RunCancel::AtOnce) => Self::CancellingAtOnce(job.0, worker.0.clone()),
             Signal::Changed(job) => Self::Changed(job.0),
             Signal::Output(job) => Self::Output(job.0),
             Signal::Run(run) => Self::Run(run.0),
@@ -68,7 +72,8 @@ impl Sent {
     fn signal(self) -> Option<Signal> {
         Some(match self {
             Self::Ready(queue, class) => Signal::Ready(queue.parse().ok()?, class.parse().ok()?),
-            Self::Cancelling(job, worker) => Signal::Cancelling(JobId(job), WorkerId(worker)),
+            Self::Cancelling(job, worker) => Signal::Cancelling(JobId(job), WorkerId(worker), RunCancel::InOrder),
+            Self::CancellingAtOnce(job, worker) => Signal::Cancelling(JobId(job), WorkerId(worker), RunCancel::AtOnce),
             Self::Changed(job) => Signal::Changed(JobId(job)),
             Self::Output(job) => Signal::Output(JobId(job)),
             Self::Run(run) => Signal::Run(RunId(run)),

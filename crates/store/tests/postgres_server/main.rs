@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use executr_api::{AttemptResult, Fence, JobQuery, JobState, Outcome};
+use executr_api::{AttemptResult, Fence, JobQuery, JobState, Outcome, RunCancel};
 use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, SpecJson, Step, StepCommand, Timestamp, WorkerId};
 use executr_store::postgres::{PostgresOptions, PostgresStore};
 use executr_store::{Claim, Finish, FinishAnswer, NewJob, Signal, Store, StoreError};
@@ -152,7 +152,7 @@ async fn signals_reach_the_others_and_not_oneself() {
     };
     assert_eq!(tokio::time::timeout(DEADLINE, heard).await.expect("in time"), Ok(signal));
     // The other's answer arrives, and nothing of its own before.
-    let answer = Signal::Cancelling(new.id, worker("w"));
+    let answer = Signal::Cancelling(new.id, worker("w"), RunCancel::AtOnce);
     let heard = async {
         loop {
             other.publish(answer.clone());

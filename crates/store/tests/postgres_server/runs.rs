@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use executr_api::{RunEventKind, RunState};
+use executr_api::{RunCancel, RunEventKind, RunState};
 use executr_spec::RunId;
 use executr_store::{Gate, NewRun, NewRunJob, RunStore};
 
@@ -137,7 +137,8 @@ async fn a_run_is_stopped_while_others_work_at_it() {
                 }
             })
         });
-        let answer = runs(&stores[1]).cancel_run(run, "enough").await.expect("asked").expect("there");
+        let answer =
+            runs(&stores[1]).cancel_run(run, RunCancel::InOrder, "enough").await.expect("asked").expect("there");
         assert!(matches!(answer.0, RunState::Cancelling | RunState::Cancelled));
         for taker in takers {
             tokio::time::timeout(DEADLINE, taker).await.expect("in time").expect("a taker");

@@ -1,6 +1,6 @@
 //! Random runs, and what is done with them.
 
-use executr_api::{Artifact, RunQuery};
+use executr_api::{Artifact, RunCancel, RunQuery};
 use executr_spec::{Digest, RunId, Tenant, WorkerId};
 use executr_store::{Decision, Done, Gate, GateVerdict, Handed, NewJob, NewRun, NewRunJob, RunStore};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use super::{Side, TICK, Wanted, wanted};
 pub(super) enum RunCommand {
     Submit(WantedRun),
     Decide(Vec<(usize, u8)>),
-    Cancel(usize),
+    Cancel { run: usize, at_once: bool },
     Keep { job: usize, tree: u8 },
     DeleteArtifacts { ticks: u32, limit: u32 },
     Lose(Vec<u8>),
@@ -85,7 +85,7 @@ pub(super) fn run_command() -> impl Strategy<Value = RunCommand> {
     prop_oneof![
         8 => run.prop_map(RunCommand::Submit),
         4 => vec((any::<usize>(), 0..4_u8), 1..3).prop_map(RunCommand::Decide),
-        1 => any::<usize>().prop_map(RunCommand::Cancel),
+        1 => (any::<usize>(), proptest::bool::weighted(0.3)).prop_map(|(run, at_once)| RunCommand::Cancel { run, at_once }),
         2 => (any::<usize>(), 0..3_u8).prop_map(|(job, tree)| RunCommand::Keep { job, tree }),
         // None or all: which of those recorded in one command goes first is nobody's promise.
         1 => (0..4_u32, prop_oneof![1 => Just(0), 4 => Just(1_000)])
@@ -183,10 +183,11 @@ impl Side {
                 let decisions = verdicts.iter().filter_map(decision).collect();
                 self.plain(&runs.decide(decisions).await.expect("decided"))
             }
-            RunCommand::Cancel(number) => {
+            RunCommand::Cancel { run: number, at_once } => {
+                let how = if *at_once { RunCancel::AtOnce } else { RunCancel::InOrder };
                 let run = number.checked_rem(self.runs.len()).and_then(|at| self.runs.get(at));
                 let run = run.copied().unwrap_or(RunId(Uuid::nil()));
-                self.plain(&runs.cancel_run(run, "enough").await.expect("cancelled"))
+                self.plain(&runs.cancel_run(run, how, "enough").await.expect("cancelled"))
             }
             RunCommand::Keep { job, tree } => {
                 let Some(job) = job.checked_rem(self.jobs.len()).map(|at| self.jobs[at]) else { return String::new() };

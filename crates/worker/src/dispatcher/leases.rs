@@ -92,6 +92,12 @@ impl Leases {
         }
     }
 
+    pub(super) fn cancel_at_once(&mut self, fence: &Fence) {
+        if let Some(running) = self.running.get(&fence.lease) {
+            running.stopper.cancel_at_once();
+        }
+    }
+
     /// The lease is somebody else's: its job is ended at once, because the other one runs it.
     pub(super) fn release(&mut self, fence: &Fence) {
         if let Some(running) = self.running.get_mut(&fence.lease) {

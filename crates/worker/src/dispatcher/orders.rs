@@ -60,6 +60,9 @@ impl Dispatcher {
         for fence in &orders.cancels {
             self.leases.cancel(fence, self.options.kill_grace);
         }
+        for fence in &orders.at_once {
+            self.leases.cancel_at_once(fence);
+        }
         for fence in &orders.releases {
             tracing::info!(job = %fence.job, "a lease was lost");
             self.leases.release(fence);

@@ -7,7 +7,7 @@ use std::path::Path;
 use executr_api::output::{Record, Stream};
 use executr_api::{Artifact, Fence, Outcome, RunContext, WorkspaceId, WorkspaceJob, WorkspaceLease};
 use executr_spec::workflow::{ArtifactInput, ArtifactOutput, ExecutorChoice, WorkflowJob};
-use executr_spec::{Digest, ExecutorKind, JobSpec, RunId, Step, StepCommand};
+use executr_spec::{Condition, Digest, ExecutorKind, JobSpec, RunId, Step, StepCommand};
 use executr_tree::{BlobSource, Manifest, SnapshotOptions, snapshot};
 use executr_worker::{Policy, WorkerOptions};
 use serde_json::{Value, json};
@@ -191,6 +191,33 @@ async fn cleanup_is_done_after_a_cancellation_and_when_the_worker_ends() {
     assert!(there("cleaned-workspace"));
     let left: Vec<_> = fs::read_dir(directory.path().join("jobs")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_once_no_step_runs_on_and_the_place_is_cleaned_up_even_so() {
+    let rig = Rig::start(allow).await;
+    let here = rig.directory.path().display().to_string();
+    let hooks = json!({
+        "cleanup_job": format!("touch {here}/cleaned-job"),
+        "cleanup_workspace": format!("touch {here}/cleaned-workspace"),
+    });
+    // Deaf to SIGTERM, and with something meant for a cancellation behind it.
+    let mut after = step(&format!("trap '' TERM; touch {here}/after; while :; do sleep 0.05; done"));
+    after.condition = Condition::parse("always()");
+    let mut last = step(&format!("touch {here}/last"));
+    last.condition = Condition::parse("always()");
+    let first = step(&format!("touch {here}/began; sleep 60"));
+    let fence = submit(&rig, &job("build", &hooks, vec![first, after, last]), vec![]);
+    let there = |name: &str| Path::new(&here).join(name).exists();
+    rig.coordinator.until("the first step", |_| there("began").then_some(())).await;
+    rig.coordinator.change(|state| state.cancels.push(fence));
+    rig.coordinator.until("what is meant for it", |_| there("after").then_some(())).await;
+    rig.coordinator.change(|state| state.at_once.push(fence));
+    assert_eq!(rig.coordinator.result(fence).await.outcome, Outcome::Cancelled);
+    assert!(there("cleaned-job") && !there("last"));
+    rig.shutdown.drain();
+    let (_, _, _directory) = rig.end().await;
+    assert!(there("cleaned-workspace") && !there("last"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,7 @@ pub(crate) struct State {
     /// Leases handed out and not ended, as often as they are to be sent again.
     pub(crate) leased: HashMap<Fence, Lease>,
     pub(crate) cancels: Vec<Fence>,
+    pub(crate) at_once: Vec<Fence>,
     pub(crate) releases: Vec<Fence>,
     pub(crate) drain: bool,
     pub(crate) results: BTreeMap<Fence, AttemptResult>,
@@ -180,6 +181,7 @@ impl WorkerApi for FakeCoordinator {
                     orders.lease_ms = state.lease_ms;
                     orders.drain = state.drain;
                     orders.cancels.append(&mut state.cancels);
+                    orders.at_once.append(&mut state.at_once);
                     orders.releases.append(&mut state.releases);
                     orders.workspaces.append(&mut state.workspaces);
                     while !report.draining && state.leased.len() < report.worker.slots as usize {

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use executr_api::{ApiError, RunClient as _, RunState, RunSubmission, RunView};
+use executr_api::{ApiError, RunCancel, RunClient as _, RunSubmission, RunView};
 use executr_coordinator::{Coordinator, TenantClient, Unobserved};
 use executr_spec::{RunId, Tenant};
 use executr_worker::ShutdownHandle;
@@ -127,7 +127,7 @@ impl Process {
         Ok(Self { directory, note, coordinator, worker: Some(worker) })
     }
 
-    /// Works and shows until the run is over. The first signal cancels it, the second ends all jobs at once.
+    /// Works and shows until the run is over. The first signal cancels it, the second does so at once.
     async fn attend(
         &mut self,
         view: RunView,
@@ -146,32 +146,38 @@ impl Process {
         let (handle, shutdown) = ShutdownHandle::new();
         let working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
         let quiet = workflow.format.is_some_and(|format| format != crate::show::run::FormatName::Simple);
+        let mut how = RunCancel::InOrder;
         let shown = {
             let shown = picture::follow(&client, run, after, show, quiet, &told);
             tokio::pin!(shown);
-            let mut asked = 0;
             loop {
                 tokio::select! {
                     shown = &mut shown => break shown,
                     () = signals.next() => {
-                        asked += 1;
-                        if asked == 1 {
-                            client.cancel_run(run).await.map_err(told)?;
-                        } else {
-                            handle.end_jobs();
-                            break client.run(run).await.map_err(told);
+                        if let Err(error) = client.cancel_run(run, how).await {
+                            break Err(told(error));
                         }
+                        how = RunCancel::AtOnce;
                     }
                 }
             }
         };
         if shown.is_err() {
             // Nobody looks any more: what runs is ended as by Ctrl-C.
-            drop(client.cancel_run(run).await);
+            drop(client.cancel_run(run, how).await);
         }
         // Workspaces are cleaned up before the worker goes.
         handle.drain();
-        match working.await {
+        tokio::pin!(working);
+        let worked = loop {
+            tokio::select! {
+                worked = &mut working => break worked,
+                () = signals.next() => if client.cancel_run(run, RunCancel::AtOnce).await.is_err() {
+                    handle.end_jobs();
+                },
+            }
+        };
+        match worked {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(worker::failure(error)),
             Err(error) => return Err(Failure::doing("work on the run", error)),
@@ -182,8 +188,7 @@ impl Process {
         }
         self.directory.write(&self.note)?;
         shown?;
-        let state = if view.state == RunState::Cancelling { RunState::Cancelled } else { view.state };
-        Ok(picture::exit(state))
+        Ok(picture::exit(view.state))
     }
 }
 

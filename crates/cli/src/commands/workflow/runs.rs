@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use executr_api::{RunClient as _, RunJobView, RunQuery, RunView};
+use executr_api::{RunCancel, RunClient as _, RunJobView, RunQuery, RunView};
 use executr_coordinator::{Coordinator, Unobserved};
 use executr_spec::{RunId, Tenant};
 
@@ -67,7 +67,9 @@ async fn list_there(arguments: &RunsArgs) -> Result<Exit> {
 async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     let client = connect(&arguments.connection)?;
     let told = |error| Failure::api(&error, Some(client.server()));
-    let view = if arguments.cancel { client.cancel_run(run).await } else { client.run(run).await }.map_err(told)?;
+    let how = if arguments.now { RunCancel::AtOnce } else { RunCancel::InOrder };
+    let view =
+        if arguments.cancel { client.cancel_run(run, how).await } else { client.run(run).await }.map_err(told)?;
     if arguments.follow {
         let jobs = usize::try_from(view.jobs.values().sum::<u64>()).unwrap_or(usize::MAX);
         return there::wait(&client, run, &view.name, jobs, arguments.format, arguments.output).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use executr_api::{JobState, Outcome, RunClient, RunState};
+use executr_api::{JobState, Outcome, RunCancel, RunClient, RunState};
 use executr_spec::{JobId, JobSpec, RunId, SpecJson, Step, StepCommand};
 use executr_store::{Gate, NewJob, NewRun, NewRunJob, Store as _};
 use tokio::time::sleep;
@@ -190,7 +190,7 @@ async fn conditions_that_ask_for_success_or_failure_end_with_a_cancel() {
     while worker.held.len() < 3 {
         worker.exchange(&coordinator).await;
     }
-    client(&coordinator).cancel_run(run.id).await.unwrap();
+    client(&coordinator).cancel_run(run.id, RunCancel::InOrder).await.unwrap();
     use JobState::{Cancelling, Waiting};
     assert_eq!(states(&coordinator, run.id).await, [Cancelling, Cancelling, Cancelling, Waiting, Waiting]);
     for name in ["a", "b", "c"] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use executr_api::{
-    CancelWait, Client, ErrorCode, JobState, Outcome, RunClient, RunEventFollow, RunQuery, RunState, Verdict,
+    CancelWait, Client, ErrorCode, JobState, Outcome, RunCancel, RunClient, RunEventFollow, RunQuery, RunState, Verdict,
 };
 use executr_spec::{JobId, RunId};
 use executr_store::Signal;
@@ -84,6 +84,32 @@ async fn the_first_failure_stops_what_has_not_started_and_jobs_for_it_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_is_cancelled_already_can_be_cancelled_at_once() {
+    let store = store();
+    let coordinator = start(&store).await;
+    let run = Plan::new(&["a", "clean: a if always()"]).submit(&coordinator).await;
+    let mut worker = Worker::new("w", 4).waiting(LONG);
+    worker.exchange(&coordinator).await;
+    let client = client(&coordinator);
+    let waiting = open(&coordinator, &mut worker).await;
+    client.cancel_run(run.id, RunCancel::InOrder).await.unwrap();
+    let orders = waiting.await.unwrap();
+    assert_eq!((&orders.cancels, orders.at_once.len()), (&worker.held, 0));
+    // It was told just now, and is told again.
+    let waiting = open(&coordinator, &mut worker).await;
+    let view = client.cancel_run(run.id, RunCancel::AtOnce).await.unwrap();
+    assert_eq!(view.state, RunState::Cancelling);
+    assert_eq!(view.jobs[&JobState::Cancelled], 1, "what nobody has is over");
+    let orders = waiting.await.unwrap();
+    assert_eq!((&orders.cancels, &orders.at_once), (&worker.held, &worker.held));
+    worker.end_named("a", Outcome::Cancelled);
+    worker.wait = Duration::ZERO;
+    worker.exchange(&coordinator).await;
+    assert!(worker.names().is_empty(), "nothing more is started");
+    assert_eq!(client.run(run.id).await.unwrap().state, RunState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_run_stops_its_jobs_but_those_that_always_run() {
     let store = store();
     let coordinator = start(&store).await;
@@ -95,7 +121,7 @@ async fn a_cancelled_run_stops_its_jobs_but_those_that_always_run() {
         let client = client(&coordinator);
         async move { client.wait_run(run.id, LONG).await.unwrap() }
     });
-    let run = client(&coordinator).cancel_run(run.id).await.unwrap();
+    let run = client(&coordinator).cancel_run(run.id, RunCancel::InOrder).await.unwrap();
     assert_eq!(run.state, RunState::Cancelling);
     let orders = waiting.await.unwrap();
     assert_eq!(orders.cancels, worker.held);
@@ -107,7 +133,11 @@ async fn a_cancelled_run_stops_its_jobs_but_those_that_always_run() {
     worker.exchange(&coordinator).await;
     let run = waited.await.unwrap();
     assert_eq!(run.state, RunState::Cancelled);
-    assert_eq!(client(&coordinator).cancel_run(run.id).await.unwrap(), run, "an ended run stays as it is");
+    assert_eq!(
+        client(&coordinator).cancel_run(run.id, RunCancel::InOrder).await.unwrap(),
+        run,
+        "an ended run stays as it is"
+    );
     let told = events(&coordinator, run.id).await;
     assert!(told.contains(&"run_cancelling".to_owned()) && told.contains(&"b cancelled".to_owned()), "{told:?}");
 }
@@ -234,7 +264,7 @@ async fn what_is_not_there_is_not_found() {
         client.run(id).await.unwrap_err(),
         client.run_jobs(id, 0, None).await.unwrap_err(),
         client.run_plan(id).await.unwrap_err(),
-        client.cancel_run(id).await.unwrap_err(),
+        client.cancel_run(id, RunCancel::InOrder).await.unwrap_err(),
         client.wait_run(id, LONG).await.unwrap_err(),
         client.rerun(id, executr_api::RerunScope::All).await.unwrap_err(),
         client.artifacts(executr_api::ArtifactQuery { run: Some(id), limit: None }).await.unwrap_err(),

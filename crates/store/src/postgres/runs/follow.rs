@@ -406,7 +406,7 @@ fn turn(node: &Node, stop: Stop) -> Option<Next> {
     if node.is_done {
         return Some(Next::Done);
     }
-    if wait.needs > 0 {
+    if wait.needs > 0 && stop != Stop::AtOnce {
         return None;
     }
     if wait.asked {

@@ -71,6 +71,8 @@ pub(super) struct Run {
     pub(super) tenant: String,
     pub(super) name: String,
     pub(super) state: RunState,
+    /// It is asked to stop at once, in this transaction: after it, it has no job left that could start.
+    pub(super) at_once: bool,
     pub(super) fail_fast: bool,
     pub(super) timeout: Option<i64>,
     pub(super) created_at: i64,
@@ -109,6 +111,7 @@ impl Run {
             tenant: run.tenant.as_str().to_owned(),
             name: run.name.clone(),
             state: RunState::Running,
+            at_once: false,
             fail_fast: run.fail_fast,
             timeout: run.timeout.map(|timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
             created_at: now.0,
@@ -141,6 +144,7 @@ impl Run {
             tenant: row.get(3),
             name: row.get(4),
             state: code::run_state(row.get(5))?,
+            at_once: false,
             fail_fast: row.get(6),
             timeout: row.get(7),
             created_at: row.get(20),
@@ -166,7 +170,10 @@ impl Run {
     }
 
     pub(super) fn stop(&self) -> Stop {
-        Stop::of(self.state == RunState::Cancelling, self.fail_fast, unsigned(self.failures))
+        match self.at_once {
+            true => Stop::AtOnce,
+            false => Stop::of(self.state == RunState::Cancelling, self.fail_fast, unsigned(self.failures)),
+        }
     }
 
     /// Whether all its jobs are final.

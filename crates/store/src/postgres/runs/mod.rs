@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use executr_api::{RunEvent, RunQuery, RunState, WorkspaceId};
+use executr_api::{RunCancel, RunEvent, RunQuery, RunState, WorkspaceId};
 use executr_spec::{Digest, JobId, RunId, Tenant, Timestamp, WorkerId};
 
 pub(super) use self::artifact::let_go;
@@ -71,8 +71,13 @@ impl RunStore for PostgresStore {
             .await
     }
 
-    async fn cancel_run(&self, run: RunId, reason: &str) -> Result<Option<(RunState, RunProgress)>, StoreError> {
-        let wish = (run, reason.to_owned());
+    async fn cancel_run(
+        &self,
+        run: RunId,
+        how: RunCancel,
+        reason: &str,
+    ) -> Result<Option<(RunState, RunProgress)>, StoreError> {
+        let wish = (run, how, reason.to_owned());
         self.core.carry_out(&wish, |core, session, wish, _| Box::pin(stop::cancel_run(core, session, wish))).await
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use executr_api::{JobState, RunEventKind, RunState};
+use executr_api::{JobState, RunCancel, RunEventKind, RunState};
 use executr_spec::RunId;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::code::gate_code;
 use super::follow::Followed;
 use super::locked::{Runs, Stopped};
 use super::work::Work;
-use crate::lifecycle::graph::{is_stopped, outlives_cancel, took_too_long};
+use crate::lifecycle::graph::{Stop, is_stopped, outlives_cancel, took_too_long};
 use crate::postgres::change::{Change, Counts};
 use crate::postgres::coding::{text, unsigned};
 use crate::postgres::core::Core;
@@ -42,9 +42,9 @@ const GATES: [Gate; 7] = [
 pub(super) async fn cancel_run(
     core: &Core,
     session: &mut Session,
-    wish: &(RunId, String),
+    wish: &(RunId, RunCancel, String),
 ) -> Result<Option<(RunState, RunProgress)>, Fault> {
-    let (id, reason) = wish;
+    let (id, how, reason) = wish;
     let sql = "SELECT seq FROM executr.run WHERE id = $1 AND NOT deleted";
     let Some(row) = session.row(sql, &[&id.0]).await? else { return Ok(None) };
     let seq: i64 = row.get(0);
@@ -57,8 +57,9 @@ pub(super) async fn cancel_run(
     let (mut change, mut permits) = (Change::default(), Permits::default());
     let mut work = Work { core, session, change: &mut change, permits: &mut permits, now };
     let mut followed = Followed::default();
-    if runs.run(seq)?.state == RunState::Running {
-        runs.ask_to_stop(&mut work, seq, &text(reason), &mut followed).await?;
+    let state = runs.run(seq)?.state;
+    if state == RunState::Running || (state == RunState::Cancelling && *how == RunCancel::AtOnce) {
+        runs.ask_to_stop(&mut work, seq, *how, &text(reason), &mut followed).await?;
     }
     let state = runs.run(seq)?.state;
     runs.write(&mut work).await?;
@@ -68,21 +69,26 @@ pub(super) async fn cancel_run(
 }
 
 impl Runs {
-    /// Asks a running run to stop.
+    /// Asks a run to stop that isn't final.
     pub(in crate::postgres) async fn ask_to_stop(
         &mut self,
         work: &mut Work<'_>,
         seq: i64,
+        how: RunCancel,
         reason: &str,
         followed: &mut Followed,
     ) -> Result<(), Fault> {
         let run = self.run(seq)?;
-        run.state = RunState::Cancelling;
-        run.message = Some(reason.to_owned());
-        let asked = RunEventKind::RunCancelling { reason: reason.to_owned() };
-        self.tell(seq, &asked, work.now, &mut followed.progress)?;
+        run.at_once |= how == RunCancel::AtOnce;
+        if run.state == RunState::Running {
+            run.state = RunState::Cancelling;
+            run.message = Some(reason.to_owned());
+            let asked = RunEventKind::RunCancelling { reason: reason.to_owned() };
+            self.tell(seq, &asked, work.now, &mut followed.progress)?;
+        }
+        let reason = self.run(seq)?.message.clone().unwrap_or_default();
         self.stop(work, seq).await?;
-        self.ask_running(work, seq, reason, followed).await?;
+        self.ask_running(work, seq, how, &reason, followed).await?;
         self.settle(work, seq, BTreeSet::new(), followed).await?;
         followed.give_back(self, work).await
     }
@@ -96,7 +102,7 @@ impl Runs {
     ) -> Result<(), Fault> {
         let Some(run) = self.runs.get(&seq).filter(|run| run.state == RunState::Running) else { return Ok(()) };
         let timeout = Duration::from_micros(unsigned(run.timeout.unwrap_or(0)));
-        self.ask_to_stop(work, seq, &took_too_long(timeout), followed).await
+        self.ask_to_stop(work, seq, RunCancel::InOrder, &took_too_long(timeout), followed).await
     }
 
     /// Takes those jobs that stop with their run from where they stand; their ends are still to be told.
@@ -121,7 +127,8 @@ impl Runs {
         Err(Fault::Again("a job that stops with its run moves all the time".to_owned()))
     }
 
-    /// Where jobs stand that stop with the run and that nobody has. Those that are asked about are noted as stopped.
+    /// Where jobs stand that stop with the run and that nobody has. Those that are asked about, and at once those that wait for
+    /// their needs, are noted as stopped.
     async fn standing(&mut self, session: &mut Session, seq: i64) -> Result<Vec<i32>, Fault> {
         let run = self.run(seq)?;
         let stop = run.stop();
@@ -138,11 +145,11 @@ impl Runs {
                      UNION ALL SELECT r.seq, r.attempt FROM executr.workspace w
                      JOIN executr.job j ON j.workspace = w.id
                      JOIN executr.ready r ON r.bucket = j.bucket AND r.seq = j.seq AND NOT r.reclaim WHERE w.run = $1
-                     UNION ALL SELECT seq, 0 FROM executr.waiting WHERE asked AND seq BETWEEN $1 AND $2
+                     UNION ALL SELECT seq, 0 FROM executr.waiting WHERE (asked OR $5) AND seq BETWEEN $1 AND $2
                  ) AS its CROSS JOIN LATERAL (
                      SELECT rj.place FROM executr.run_job rj
                      WHERE rj.seq = its.seq AND rj.run = $1 AND rj.gate = ANY($4) OFFSET 0) AS rj",
-                &[&seq, &last, &buckets, &gates],
+                &[&seq, &last, &buckets, &gates, &(stop == Stop::AtOnce)],
             )
             .await?;
         let found: Vec<(i32, u32)> = rows.iter().map(|row| (row.get(0), row.get::<_, i32>(1).unsigned_abs())).collect();
@@ -210,19 +217,27 @@ impl Runs {
         &mut self,
         work: &mut Work<'_>,
         seq: i64,
+        how: RunCancel,
         reason: &str,
         followed: &mut Followed,
     ) -> Result<(), Fault> {
-        let gates: Vec<i16> = GATES.into_iter().filter(|gate| !outlives_cancel(*gate)).map(gate_code).collect();
+        let at_once = how == RunCancel::AtOnce;
+        let is_asked = |gate: &Gate| at_once || !outlives_cancel(*gate);
+        let gates: Vec<i16> = GATES.into_iter().filter(is_asked).map(gate_code).collect();
         let sql = concat!(
             "SELECT rj.place, ",
             lease_columns!(),
             " FROM executr.lease l JOIN executr.run_job rj ON rj.seq = l.seq
-             WHERE l.run = $1 AND NOT l.cancelling AND rj.gate = ANY($2) ORDER BY l.job FOR UPDATE OF l"
+             WHERE l.run = $1 AND ($3 OR NOT l.cancelling) AND rj.gate = ANY($2) ORDER BY l.job FOR UPDATE OF l"
         );
-        let rows = work.session.rows(sql, &[&seq, &gates]).await?;
+        let rows = work.session.rows(sql, &[&seq, &gates, &at_once]).await?;
         let mut asked: Vec<(i32, LeaseRow)> = rows.iter().map(|row| (row.get(0), LeaseRow::read(row, 1))).collect();
         asked.sort_unstable_by_key(|(place, _)| *place);
+        if at_once {
+            followed.progress.at_once.extend(asked.iter().map(|(_, lease)| (lease.fence(), lease.worker())));
+            // The first reason stays.
+            asked.retain(|(_, lease)| !lease.cancelling);
+        }
         if asked.is_empty() {
             return Ok(());
         }
@@ -232,7 +247,9 @@ impl Runs {
                 work.change.unready(lease.place);
             }
             work.change.count(work.core, lease.place.bucket, Some(JobState::Running), Some(JobState::Cancelling));
-            followed.progress.cancelling.push((lease.fence(), lease.worker()));
+            if !at_once {
+                followed.progress.cancelling.push((lease.fence(), lease.worker()));
+            }
         }
         let jobs: Vec<Uuid> = asked.iter().map(|(_, lease)| lease.job).collect();
         work.session

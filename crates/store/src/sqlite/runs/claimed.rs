@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::artifacts::artifact;
 use super::follow::Followed;
 use super::live::Place;
-use crate::lifecycle::graph::{LEASE_RAN_OUT, Stop};
+use crate::lifecycle::graph::LEASE_RAN_OUT;
 use crate::sqlite::error::{damaged, from_sqlite};
 use crate::sqlite::row::{job_id, json};
 use crate::sqlite::writer::Writer;
@@ -134,7 +134,7 @@ impl Writer<'_> {
             needs: self.needs_of(place)?,
             failed_before: node.before.failed,
             cancelled_before: node.before.cancelled,
-            run_cancelling: run.stop() == Stop::Asked,
+            run_cancelling: run.stop().is_asked(),
         })
     }
 }

@@ -117,6 +117,8 @@ pub(super) struct Live {
     pub(super) fail_fast: bool,
     pub(super) deadline: Option<Timestamp>,
     pub(super) cancelling: bool,
+    /// It was asked to stop at once, since the store was opened: what was asked before has no job left that could start.
+    pub(super) at_once: bool,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended: Option<executr_api::RunState>,
@@ -135,7 +137,10 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn stop(&self) -> Stop {
-        Stop::of(self.cancelling, self.fail_fast, self.failed)
+        match self.at_once {
+            true => Stop::AtOnce,
+            false => Stop::of(self.cancelling, self.fail_fast, self.failed),
+        }
     }
 
     pub(super) fn node(&self, index: u32) -> Node {
@@ -184,7 +189,8 @@ impl Live {
         let stop = self.stop();
         let is_stopped = |node: &Node| {
             let attempt = u32::from(node.handed_out);
-            is_stopped(node.gate, node.state, attempt, stop) && (node.state != JobState::Waiting || node.asked)
+            let has_turn = node.state != JobState::Waiting || node.asked || self.at_once;
+            is_stopped(node.gate, node.state, attempt, stop) && has_turn
         };
         (0..).zip(&self.nodes).filter(|(_, node)| is_stopped(node)).map(|(index, _)| index).collect()
     }

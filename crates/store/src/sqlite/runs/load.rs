@@ -121,6 +121,7 @@ impl Runs {
                 fail_fast: get(row, 3)?,
                 deadline: time(get(row, 4)?),
                 cancelling: run_state(get(row, 5)?)? == RunState::Cancelling,
+                at_once: false,
                 created_at: Timestamp(get(row, 9)?),
                 started_at: time(get(row, 6)?),
                 ended: None,

@@ -1,10 +1,12 @@
 //! Asking runs to stop, and deciding about jobs.
 
-use executr_api::{JobState, RunState};
+use std::sync::Arc;
+
+use executr_api::{JobState, RunCancel, RunState};
 use executr_spec::{RunId, Timestamp};
 
 use super::follow::{Followed, Unworked};
-use super::live::Place;
+use super::live::{Node, Place};
 use super::load::{run_state, timeout};
 use crate::lifecycle::graph::{CONDITION_SAID_NO, outlives_cancel, took_too_long};
 use crate::sqlite::error::damaged;
@@ -25,36 +27,57 @@ impl Writer<'_> {
     pub(super) fn cancel_run(
         &mut self,
         id: RunId,
+        how: RunCancel,
         reason: &str,
     ) -> Result<Option<(RunState, RunProgress)>, StoreError> {
         let Some((number, state)) = self.run_by_id(id)? else { return Ok(None) };
-        if state != RunState::Running {
+        if state.is_final() || (state == RunState::Cancelling && how == RunCancel::InOrder) {
             return Ok(Some((state, RunProgress::default())));
         }
         let mut followed = Followed::default();
-        self.stop_run(number, reason, &mut followed)?;
+        self.stop_run(number, how, reason, &mut followed)?;
         let state = self.runs.get(number)?.ended.unwrap_or(RunState::Cancelling);
         Ok(Some((state, followed.into_progress(&self.index)?)))
     }
 
-    /// Asks a running run to stop.
-    fn stop_run(&mut self, number: i64, reason: &str, followed: &mut Followed) -> Result<(), StoreError> {
+    /// Asks a run to stop that isn't final.
+    fn stop_run(
+        &mut self,
+        number: i64,
+        how: RunCancel,
+        reason: &str,
+        followed: &mut Followed,
+    ) -> Result<(), StoreError> {
         let run = self.runs.get_mut(number)?;
-        run.cancelling = true;
-        run.message = Some(reason.into());
-        let running =
-            (0..).zip(&run.nodes).filter(|(_, node)| node.state == JobState::Running && !outlives_cancel(node.gate));
-        let running: Vec<u32> = running.map(|(index, _)| index).collect();
-        let turns = run.stopped().into_iter().collect();
-        if let Some(deadline) = run.deadline {
-            self.runs.deadlines.remove(&(deadline, number));
+        let at_once = how == RunCancel::AtOnce;
+        let is_first = !std::mem::replace(&mut run.cancelling, true);
+        run.at_once |= at_once;
+        if is_first {
+            run.message = Some(reason.into());
         }
-        self.tell_cancelling(number, reason, followed)?;
+        let reason = Arc::clone(run.message.get_or_insert_default());
+        let is_asked = |node: &Node| match node.state {
+            JobState::Running => at_once || !outlives_cancel(node.gate),
+            JobState::Cancelling => at_once,
+            _ => false,
+        };
+        let running: Vec<u32> =
+            (0..).zip(&run.nodes).filter(|(_, node)| is_asked(node)).map(|(index, _)| index).collect();
+        let turns = run.stopped().into_iter().collect();
+        if is_first {
+            if let Some(deadline) = run.deadline {
+                self.runs.deadlines.remove(&(deadline, number));
+            }
+            self.tell_cancelling(number, &reason, followed)?;
+        }
         for index in running {
             let job = self.job_at(Place { number, index })?;
             let live = self.leases.get(job).cloned().ok_or_else(|| damaged("a lease that is gone"))?;
-            self.ask_to_stop(&live, reason)?;
-            followed.run.cancelling.push((live.fence, live.worker_id()));
+            if !live.cancelling {
+                self.ask_to_stop(&live, &reason)?;
+            }
+            let asked = if at_once { &mut followed.run.at_once } else { &mut followed.run.cancelling };
+            asked.push((live.fence, live.worker_id()));
         }
         self.follow(number, turns, followed)?;
         self.release_permits(followed)
@@ -72,7 +95,7 @@ impl Writer<'_> {
         for (deadline, number) in late.iter().take(limit) {
             let created = self.find("SELECT created_at FROM run WHERE number = ?1", [number], |row| row.get(0))?;
             let created = created.ok_or_else(|| damaged(format_args!("no run {number}")))?;
-            self.stop_run(*number, &took_too_long(timeout(created, *deadline)), followed)?;
+            self.stop_run(*number, RunCancel::InOrder, &took_too_long(timeout(created, *deadline)), followed)?;
         }
         Ok(late.len() > limit)
     }

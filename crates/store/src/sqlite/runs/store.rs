@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use executr_api::{RunEvent, RunQuery, RunState, WorkspaceId};
+use executr_api::{RunCancel, RunEvent, RunQuery, RunState, WorkspaceId};
 use executr_spec::{Digest, JobId, RunId, Tenant, Timestamp, WorkerId};
 
 use super::{artifacts, events, query, workspace};
@@ -34,9 +34,14 @@ impl RunStore for SqliteStore {
         self.write(Kind::Other, move |writer| writer.decide(&decisions)).await
     }
 
-    async fn cancel_run(&self, run: RunId, reason: &str) -> Result<Option<(RunState, RunProgress)>, StoreError> {
+    async fn cancel_run(
+        &self,
+        run: RunId,
+        how: RunCancel,
+        reason: &str,
+    ) -> Result<Option<(RunState, RunProgress)>, StoreError> {
         let reason = reason.to_owned();
-        self.write(Kind::Cancel, move |writer| writer.cancel_run(run, &reason)).await
+        self.write(Kind::Cancel, move |writer| writer.cancel_run(run, how, &reason)).await
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {

@@ -44,6 +44,7 @@ impl Writer<'_> {
             fail_fast: new.fail_fast,
             deadline: new.timeout.map(|timeout| self.now().plus(timeout)),
             cancelling: false,
+            at_once: false,
             created_at: self.now(),
             started_at: None,
             ended: None,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use executr_api::{JobState, Outcome, RunState};
-use executr_store::{CancelAnswer, Gate, NewJob, NewRun, NewRunJob};
+use executr_api::{JobState, Outcome, RunCancel, RunState};
+use executr_store::{CancelAnswer, Gate, NewJob, NewRun, NewRunJob, RunProgress};
 
 use super::{gated, run, step};
 use crate::suite::Harness;
-use crate::suite::stage::{Stage, constant};
+use crate::suite::stage::{Stage, constant, keyed};
 
 pub(crate) async fn everything_stops_but_what_wants_to_go_on<H: Harness>(stage: Stage<H>) {
     let jobs = [
@@ -65,12 +65,59 @@ pub(crate) async fn twice_and_final<H: Harness>(stage: Stage<H>) {
     let id = stage.start(run([step("a", &[])])).await;
     let fence = stage.claim_one().await;
     stage.stop(id).await;
-    let again = stage.runs().cancel_run(id, "later").await.expect("asked").expect("there");
+    let again = stage.runs().cancel_run(id, RunCancel::InOrder, "later").await.expect("asked").expect("there");
     assert_eq!((again.0, again.1.changed.len(), again.1.cancelling.len()), (RunState::Cancelling, 0, 0));
     stage.succeed(fence).await;
-    let done = stage.runs().cancel_run(id, "later").await.expect("asked").expect("there");
+    let done = stage.runs().cancel_run(id, RunCancel::InOrder, "later").await.expect("asked").expect("there");
     assert_eq!((done.0, done.1.changed.len()), (RunState::Cancelled, 0));
     assert_eq!(stage.the_run(id).await.message.as_deref(), Some("enough"));
+}
+
+pub(crate) async fn at_once_nothing_goes_on<H: Harness>(stage: Stage<H>) {
+    let keyed = |job: NewRunJob| NewRunJob { job: keyed("db", 1), ..job };
+    let jobs = [
+        gated("a", &[], Gate::Always),
+        gated("b", &[0], Gate::Always),
+        gated("c", &[1], Gate::Cancelled),
+        gated("d", &[], Gate::Ask),
+        keyed(gated("e", &[], Gate::Always)),
+        keyed(gated("f", &[], Gate::Always)),
+    ];
+    let id = stage.start(run(jobs)).await;
+    let fence = stage.claim_one().await;
+    assert_eq!(stage.picture(id).await, "a running, b waiting, c waiting, d waiting, e ready, f blocked");
+    let progress = stage.stop_so(id, RunCancel::AtOnce).await;
+    assert_eq!(progress.at_once, [(fence, crate::suite::stage::worker("w"))]);
+    assert_eq!((progress.cancelling.len(), progress.ended.len()), (0, 5));
+    let rest = "b cancelled, c cancelled, d cancelled, e cancelled, f cancelled";
+    assert_eq!(stage.picture(id).await, format!("a cancelling, {rest}"));
+    assert_eq!(stage.why(id, "c").await, "enough");
+    assert!(stage.runs().questions(9).await.expect("read").is_empty(), "nobody is asked about what is over");
+    assert_eq!(stage.finish(fence, Outcome::Failed).await.state, JobState::Cancelled);
+    assert_eq!(stage.picture(id).await, format!("a cancelled, {rest}"));
+    let told = "created, a started, cancelling (enough), b cancelled, c cancelled, d cancelled, e cancelled, f cancelled, \
+                a cancelled, ended cancelled";
+    assert_eq!(stage.story(id).await, told);
+}
+
+pub(crate) async fn at_once_after_in_order<H: Harness>(stage: Stage<H>) {
+    let jobs = [step("a", &[]), gated("b", &[], Gate::Always), gated("c", &[0], Gate::Always)];
+    let id = stage.start(run(jobs)).await;
+    let taken = stage.take_all().await;
+    stage.stop(id).await;
+    assert_eq!(stage.picture(id).await, "a cancelling, b running, c waiting");
+    let answer = stage.runs().cancel_run(id, RunCancel::AtOnce, "now").await.expect("asked").expect("there");
+    assert_eq!((answer.0, answer.1.at_once.len(), answer.1.ended.len()), (RunState::Cancelling, 2, 1));
+    assert_eq!(stage.picture(id).await, "a cancelling, b cancelling, c cancelled");
+    // Whoever asks again has their workers told again.
+    assert_eq!(stage.stop_so(id, RunCancel::AtOnce).await.at_once.len(), 2);
+    stage.succeed(taken["b"]).await;
+    stage.finish(taken["a"], Outcome::Cancelled).await;
+    assert_eq!(stage.picture(id).await, "a cancelled, b completed, c cancelled");
+    let run = stage.the_run(id).await;
+    assert_eq!((run.state, run.message.as_deref()), (RunState::Cancelled, Some("enough")));
+    assert_eq!(stage.why(id, "b").await, "", "it ended well before it was stopped");
+    assert_eq!(stage.stop_so(id, RunCancel::AtOnce).await, RunProgress::default(), "what is over stays as it is");
 }
 
 pub(crate) async fn the_time_is_over<H: Harness>(stage: Stage<H>) {

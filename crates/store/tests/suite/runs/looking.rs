@@ -1,6 +1,6 @@
 //! Looking at runs.
 
-use executr_api::{JobQuery, JobState, JobStatus, Outcome, RunQuery, RunState};
+use executr_api::{JobQuery, JobState, JobStatus, Outcome, RunCancel, RunQuery, RunState};
 use executr_spec::{RunId, Tenant};
 use executr_store::{NewRun, NewRunJob};
 use uuid::Uuid;
@@ -99,7 +99,7 @@ pub(crate) async fn unknown_runs<H: Harness>(stage: Stage<H>) {
     assert_eq!(runs.run_plan(unknown).await.expect("read"), None);
     assert_eq!(runs.run_jobs(unknown, 0, 9).await.expect("read"), []);
     assert_eq!(runs.events(unknown, 0, 9).await.expect("read"), []);
-    assert_eq!(runs.cancel_run(unknown, "why").await.expect("asked"), None);
+    assert_eq!(runs.cancel_run(unknown, RunCancel::InOrder, "why").await.expect("asked"), None);
     assert_eq!(runs.artifacts(None, Some(unknown), 9).await.expect("read"), []);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use executr_api::{Artifact, AttemptResult, Fence, JobState, Outcome, RunEventKind, RunState};
+use executr_api::{Artifact, AttemptResult, Fence, JobState, Outcome, RunCancel, RunEventKind, RunState};
 use executr_spec::{Digest, RunId};
 use executr_store::{
     Claimed, Decision, FinishAnswer, Gate, GateVerdict, NewRun, NewRunJob, RunAnswer, RunProgress, RunRecord, RunStore,
@@ -35,7 +35,7 @@ macro_rules! run_suite {
                 a_worker_may_skip, a_cancelled_job_is_no_success, what_fails_behind_a_cancelled_job_counts, roots_have_conditions_too;
             stopping: the_first_failure_stops_what_has_not_started, what_was_handed_out_goes_on, waiting_jobs_when_their_turn_comes,
                 without_fail_fast_the_others_go_on, a_retry_is_no_failure, a_lost_job_stops_its_run;
-            cancelling_runs: everything_stops_but_what_wants_to_go_on, a_running_job_is_asked_to_stop, waiting_jobs_follow, twice_and_final,
+            cancelling_runs: everything_stops_but_what_wants_to_go_on, a_running_job_is_asked_to_stop, waiting_jobs_follow, twice_and_final, at_once_nothing_goes_on, at_once_after_in_order,
                 the_time_is_over, a_retry_that_waits_is_cancelled, one_job_alone;
             asking: a_question_waits_for_its_answer, after_success_only_then, no_is_skipped, a_condition_that_fails, an_old_answer_is_passed_over,
                 an_answer_from_before_a_cancel_is_asked_again, asked_unless_cancelled,
@@ -199,7 +199,11 @@ impl<H: Harness> Stage<H> {
     }
 
     pub(crate) async fn stop(&self, run: RunId) -> RunProgress {
-        self.runs().cancel_run(run, "enough").await.expect("asked").expect("there").1
+        self.stop_so(run, RunCancel::InOrder).await
+    }
+
+    pub(crate) async fn stop_so(&self, run: RunId, how: RunCancel) -> RunProgress {
+        self.runs().cancel_run(run, how, "enough").await.expect("asked").expect("there").1
     }
 
     /// Answers the only question there is.
