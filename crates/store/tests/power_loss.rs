@@ -11,7 +11,7 @@ use executr_api::{AttemptResult, JobState, Outcome, RunEventKind, RunQuery};
 use executr_spec::{Backoff, ExecutorKind, JobId, JobSpec, Offers, RunId, SpecJson, Step, StepCommand, WorkerId};
 use executr_store::sqlite::{SqliteOptions, SqliteStore};
 use executr_store::{
-    CancelAnswer, Claim, Finish, FinishAnswer, Gate, NewJob, NewRun, NewRunJob, RunRecord, RunStore, Store,
+    CancelAnswer, Claim, Finish, FinishAnswer, Gate, NewJob, NewRun, NewRunJob, RunRecord, RunStore, Store, StoreError,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -214,4 +214,26 @@ async fn what_was_acknowledged_survives_the_loss_of_power() {
     for user in users {
         user.abort();
     }
+}
+
+#[tokio::test]
+async fn what_could_not_be_begun_was_not_done() {
+    forgetful::install();
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().canonicalize().expect("a path");
+    let store = SqliteStore::open(SqliteOptions::new(&path)).await.expect("opened");
+    let (first, second) = (job(), job());
+    store.submit(vec![first.clone()]).await.expect("submitted");
+    forgetful::refuse_next_transaction("store-writer");
+    let refused = store.submit(vec![second.clone()]).await.expect_err("the disk failed");
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    let ids = |jobs: Vec<executr_store::JobRecord>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.jobs(&Default::default()).await.expect("listed")), [first.id]);
+    assert_eq!(store.stats().await.expect("stats").jobs_by_status.values().sum::<u64>(), 1);
+    // It is sent again, and all is as if nothing had been.
+    assert!(!store.submit(vec![second.clone()]).await.expect("submitted").jobs[0].existing);
+    assert_eq!(ids(store.jobs(&Default::default()).await.expect("listed")), [second.id, first.id]);
+    drop(store);
+    let store = SqliteStore::open(SqliteOptions::new(&path)).await.expect("opened");
+    assert_eq!(store.stats().await.expect("stats").jobs_by_status.values().sum::<u64>(), 2);
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use executr_api::output::{OutputChunk, Record, RecordWriter, Stream};
 use executr_api::{AttemptResult, Fence, JobQuery, JobState, Outcome};
 use executr_spec::{
-    Backoff, ExecutorKind, JobId, JobSpec, LeaseId, Offers, SpecJson, Step, StepCommand, Timestamp, WorkerId,
+    Backoff, Digest, ExecutorKind, JobId, JobSpec, LeaseId, Offers, SpecJson, Step, StepCommand, Timestamp, WorkerId,
 };
 use executr_store::sqlite::{SqliteOptions, SqliteStore};
 use executr_store::{
@@ -256,4 +257,55 @@ async fn a_refused_command_leaves_nothing_and_the_next_goes_on() {
     assert_eq!(store.stats().await.expect("stats").jobs_by_status["pending"], 1);
     store.submit(vec![first.clone()]).await.expect("submitted");
     assert_eq!(claim(&store, 9).await.len(), 2);
+}
+
+async fn put(store: &SqliteStore, bytes: &'static [u8]) -> Digest {
+    let (upload, digest) = (Uuid::new_v4(), Digest::of(bytes));
+    store.append_blob(upload, 0, Bytes::from_static(bytes)).await.expect("appended");
+    store.finish_blob(upload, digest, bytes.len() as u64).await.expect("finished");
+    digest
+}
+
+fn blob(directory: &Path, digest: Digest) -> std::path::PathBuf {
+    let text = digest.to_string();
+    directory.join("blobs").join(&text[..2]).join(&text[2..])
+}
+
+#[tokio::test]
+async fn a_blob_whose_file_is_gone_or_torn_counts_as_none_and_can_come_again() {
+    let (directory, clock) = (TempDir::new().expect("a directory"), ManualClock::default());
+    let store = open(directory.path(), &clock).await;
+    let digests = [put(&store, b"taken away").await, put(&store, b"torn").await, put(&store, b"whole").await];
+    drop(store);
+    std::fs::remove_file(blob(directory.path(), digests[0])).expect("removed");
+    std::fs::write(blob(directory.path(), digests[1]), b"to").expect("written");
+    let store = open(directory.path(), &clock).await;
+    let mut sizes = vec![];
+    for digest in digests {
+        sizes.push(store.touch_blob(digest).await.expect("touched"));
+    }
+    assert_eq!(sizes, [None, None, Some(5)]);
+    for bytes in [&b"taken away"[..], b"torn"] {
+        let digest = put(&store, bytes).await;
+        assert_eq!(store.read_blob(digest, 0).await.expect("read").as_deref(), Some(bytes));
+        assert_eq!(store.touch_blob(digest).await.expect("touched"), Some(bytes.len() as u64));
+    }
+}
+
+#[tokio::test]
+async fn files_that_a_crash_left_without_a_row_are_deleted_and_others_stay() {
+    let (directory, clock) = (TempDir::new().expect("a directory"), ManualClock::default());
+    let store = open(directory.path(), &clock).await;
+    let kept = put(&store, b"kept").await;
+    let nameless = blob(directory.path(), Digest::of(b"its row was deleted, then the process died"));
+    let foreign = directory.path().join("blobs/ab/notes");
+    for path in [&nameless, &foreign] {
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(path, "content").expect("written");
+    }
+    // Nothing is old enough to go.
+    assert_eq!(store.delete_blobs(store.now().await.expect("the time").minus(LEASE)).await.expect("deleted"), 0);
+    assert!(!nameless.exists());
+    assert!(foreign.exists() && blob(directory.path(), kept).exists());
+    assert_eq!(store.touch_blob(kept).await.expect("touched"), Some(4));
 }

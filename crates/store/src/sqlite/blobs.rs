@@ -2,11 +2,15 @@
 //!
 //! `blobs/ab/cdef…` by digest, `uploads/<id>` while they arrive. An upload doesn't outlive the process. Directories are made
 //! with the first file in them.
+//!
+//! A file is on the disk before its row is, and goes after it. So what a crash leaves is a file without a row, which is
+//! deleted sooner or later. A row whose file somebody else took away counts as none.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +20,9 @@ use uuid::Uuid;
 use super::error::from_file;
 use crate::{BLOB_CHUNK, StoreError};
 
+/// So many files are looked at in one go, and those of one more directory.
+const LOOKED_AT: usize = 1_000;
+
 /// The files, and the uploads that go on.
 #[derive(Debug)]
 pub(super) struct Blobs {
@@ -24,6 +31,8 @@ pub(super) struct Blobs {
     synced: bool,
     /// How long each upload is, and when it last grew.
     going_on: Mutex<HashMap<Uuid, (u64, Timestamp)>>,
+    /// Where [`next_files`](Self::next_files) goes on.
+    next: AtomicU8,
 }
 
 impl Blobs {
@@ -32,7 +41,7 @@ impl Blobs {
         if uploads.exists() {
             std::fs::remove_dir_all(&uploads).map_err(from_file(&uploads))?;
         }
-        Ok(Self { blobs, uploads, synced, going_on: Mutex::default() })
+        Ok(Self { blobs, uploads, synced, going_on: Mutex::default(), next: AtomicU8::default() })
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -120,6 +129,39 @@ impl Blobs {
             self.drop_upload(*upload)?;
         }
         Ok(old.len() as u64)
+    }
+
+    /// Whether the blob's file is there with all its bytes.
+    pub(super) fn is_there(&self, digest: Digest, size: u64) -> Result<bool, StoreError> {
+        let path = self.path(digest);
+        match std::fs::metadata(&path) {
+            Ok(found) => Ok(found.len() == size),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(from_file(&path)(error)),
+        }
+    }
+
+    /// The blobs of which there are files: of a few of them, at each call the next, or of all when they are few.
+    pub(super) fn next_files(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut found = Vec::new();
+        for _ in 0..=u8::MAX {
+            let directory = format!("{:02x}", self.next.fetch_add(1, Ordering::Relaxed));
+            let path = self.blobs.join(&directory);
+            let entries = match std::fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(from_file(&path)(error)),
+            };
+            for entry in entries {
+                let name = entry.map_err(from_file(&path))?.file_name();
+                // What has another name was put there by somebody else.
+                found.extend(name.to_str().and_then(|name| format!("{directory}{name}").parse::<Digest>().ok()));
+            }
+            if found.len() >= LOOKED_AT {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Some of a blob. `None`: there is no such file.

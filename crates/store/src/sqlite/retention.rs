@@ -1,7 +1,7 @@
 //! Deleting final jobs.
 
 use executr_spec::{Digest, Timestamp};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::error::{damaged, from_sqlite};
 use super::index::BucketId;
@@ -108,4 +108,16 @@ impl Writer<'_> {
         let rows = statement.query_map([before.0], |row| row.get(0).map(Digest));
         rows.and_then(Iterator::collect).map_err(from_sqlite)
     }
+}
+
+/// Those of the blobs that have no row.
+pub(super) fn without_row(connection: &Connection, blobs: Vec<Digest>) -> Result<Vec<Digest>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM blob WHERE digest = ?1").map_err(from_sqlite)?;
+    let mut without = Vec::new();
+    for blob in blobs {
+        if !statement.exists([blob.0]).map_err(from_sqlite)? {
+            without.push(blob);
+        }
+    }
+    Ok(without)
 }

@@ -22,7 +22,7 @@ use super::options::SqliteOptions;
 use super::output::{Logs, read_inline};
 use super::readers::{Readers, blocking};
 use super::writer::{Kind, Writer, WriterHandle, WriterParts};
-use super::{connection, query, register, schema};
+use super::{connection, query, register, retention, schema};
 use crate::{
     Advanced, AppendAnswer, AttemptRecord, CancelAnswer, Claim, ClaimAnswer, Clock, Finish, FinishAnswer, JobRecord,
     LeaseRecord, NewJob, OutputSlice, RenewAnswer, Renewal, Return, RunStore, Signal, Store, StoreCounters, StoreError,
@@ -73,7 +73,7 @@ impl SqliteStore {
         let mut connection = connection::for_writing(&database, options.synced)?;
         schema::migrate(&mut connection, options.clock.now())?;
         let checkpointer = Checkpointer::start(database.clone(), &mut connection)?;
-        let logs = Arc::new(Logs::new(directory.join("output")));
+        let logs = Arc::new(Logs::new(directory.join("output"), options.synced));
         let blobs = Arc::new(Blobs::new(directory, options.synced)?);
         let parts = WriterParts {
             logs: logs.clone(),
@@ -266,7 +266,7 @@ impl Store for SqliteStore {
         // What is deleted and what is finished must not meet; what is finished beside each other shares its syncs.
         let _not_deleted = self.blob_files.read().await;
         let uploaded = self.blobs.uploaded(upload);
-        let known = self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await?;
+        let known = self.touch_blob(digest).await?;
         if uploaded.unwrap_or(0) != size && !(known.is_some() && uploaded.is_none()) {
             return Err(StoreError::UploadGap { end: uploaded.unwrap_or(0), offset: size });
         }
@@ -284,7 +284,11 @@ impl Store for SqliteStore {
     }
 
     async fn touch_blob(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
-        self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await
+        let Some(size) = self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await? else {
+            return Ok(None);
+        };
+        let blobs = self.blobs.clone();
+        Ok(blocking(move || blobs.is_there(digest, size)).await?.then_some(size))
     }
 
     async fn read_blob(&self, digest: Digest, offset: u64) -> Result<Option<Bytes>, StoreError> {
@@ -295,12 +299,17 @@ impl Store for SqliteStore {
     async fn delete_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
         let _alone = self.blob_files.write().await;
         let forgotten = self.write(Kind::Sweep, move |writer| writer.forget_blobs(before)).await?;
+        let (blobs, deleted) = (self.blobs.clone(), forgotten.len() as u64);
+        let files = blocking(move || {
+            forgotten.iter().try_for_each(|digest| blobs.delete(*digest))?;
+            blobs.next_files()
+        });
+        let files = files.await?;
+        let unnamed = self.read(move |connection| retention::without_row(connection, files)).await?;
         let blobs = self.blobs.clone();
         blocking(move || {
-            for digest in &forgotten {
-                blobs.delete(*digest)?;
-            }
-            Ok(forgotten.len() as u64 + blobs.drop_uploads(before)?)
+            unnamed.iter().try_for_each(|digest| blobs.delete(*digest))?;
+            Ok(deleted + blobs.drop_uploads(before)?)
         })
         .await
     }

@@ -91,6 +91,8 @@ pub(super) struct Writer<'c> {
     sync_delay: Duration,
     /// Attempts whose ends are recorded and not committed yet.
     ended: Vec<Fence>,
+    /// Why there is no transaction: nothing may be carried out, for it would be committed by itself.
+    not_begun: Option<StoreError>,
 }
 
 impl<'c> Writer<'c> {
@@ -110,6 +112,7 @@ impl<'c> Writer<'c> {
             now,
             sync_delay,
             ended: Vec::new(),
+            not_begun: None,
         };
         writer.load()?;
         Ok(writer)
@@ -167,6 +170,9 @@ impl<'c> Writer<'c> {
 
     /// Runs one command in a savepoint. After an error the database and memory are as before.
     fn run<T>(&mut self, command: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(error) = &self.not_begun {
+            return Err(StoreError::Unavailable(error.to_string()));
+        }
         self.now = self.now.max(self.clock.now());
         let ended = self.ended.len();
         self.statement("SAVEPOINT command")?;
@@ -190,9 +196,7 @@ impl<'c> Writer<'c> {
     }
 
     fn run_group(&mut self, first: Request, rest: &Receiver<Request>) {
-        if let Err(error) = self.statement("BEGIN IMMEDIATE") {
-            tracing::error!(%error, "a transaction could not be begun");
-        }
+        self.begin();
         let mut answers = Vec::new();
         let mut next = Some(first);
         let mut wrote = false;
@@ -202,6 +206,11 @@ impl<'c> Writer<'c> {
             wrote |= self.connection.total_changes() != before;
             answers.push((kind, deliver));
             next = if answers.len() < MAX_GROUP { rest.try_recv().ok() } else { None };
+        }
+        if self.not_begun.take().is_some() {
+            // Each has its error as its answer.
+            answers.into_iter().for_each(|(_, deliver)| deliver(Ok(())));
+            return;
         }
         for (kind, _) in &answers {
             if let Some(point) = kind.before_commit() {
@@ -220,14 +229,7 @@ impl<'c> Writer<'c> {
             Err(error) => {
                 tracing::error!(%error, "a transaction could not be committed");
                 self.ended.clear();
-                if !self.connection.is_autocommit() {
-                    // Nothing more can be done about an error here: the next BEGIN tells.
-                    let _ = self.statement("ROLLBACK");
-                }
-                self.runs.distrust();
-                if let Err(error) = self.load() {
-                    tracing::error!(%error, "the queue could not be read again");
-                }
+                self.roll_back();
             }
         }
         for (kind, deliver) in answers {
@@ -241,6 +243,29 @@ impl<'c> Writer<'c> {
         }
         if wrote {
             self.checkpointer.committed(self.connection);
+        }
+    }
+
+    /// Begins the transaction of a group; `not_begun` tells when there is none.
+    fn begin(&mut self) {
+        let Err(error) = self.statement("BEGIN IMMEDIATE") else { return };
+        tracing::error!(%error, "a transaction could not be begun");
+        self.not_begun = Some(error);
+        if !self.connection.is_autocommit() {
+            // One that could not even be rolled back is in the way. The next group has another try.
+            self.roll_back();
+        }
+    }
+
+    /// Nothing since the beginning of the transaction was.
+    fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            // Nothing more can be done about an error here: the next BEGIN tells.
+            let _ = self.statement("ROLLBACK");
+        }
+        self.runs.distrust();
+        if let Err(error) = self.load() {
+            tracing::error!(%error, "the queue could not be read again");
         }
     }
 

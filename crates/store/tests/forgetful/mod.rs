@@ -120,8 +120,29 @@ hand_on!(file_control, xFileControl, operation: c_int, argument: *mut c_void);
 hand_on!(sector_size, xSectorSize);
 hand_on!(device_characteristics, xDeviceCharacteristics);
 hand_on!(shm_map, xShmMap, page: c_int, size: c_int, extend: c_int, out: *mut *mut c_void);
-hand_on!(shm_lock, xShmLock, offset: c_int, count: c_int, flags: c_int);
+hand_on!(usual_shm_lock, xShmLock, offset: c_int, count: c_int, flags: c_int);
 hand_on!(shm_unmap, xShmUnmap, delete: c_int);
+
+/// The name of the thread whose next transaction can't be begun.
+static REFUSED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Has the disk fail when the thread of this name next begins to write.
+pub(crate) fn refuse_next_transaction(thread: &str) {
+    *REFUSED.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.to_owned());
+}
+
+unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+    // The lock of who writes is the first of them (walformat.html, "WAL Locks").
+    if (offset, flags) == (0, ffi::SQLITE_SHM_LOCK | ffi::SQLITE_SHM_EXCLUSIVE) {
+        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.as_deref().is_some_and(|thread| std::thread::current().name() == Some(thread)) {
+            *refused = None;
+            return ffi::SQLITE_IOERR_SHMLOCK;
+        }
+    }
+    // SAFETY: as in `hand_on`.
+    unsafe { usual_shm_lock(file, offset, count, flags) }
+}
 
 unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
     // SAFETY: as in `hand_on`.

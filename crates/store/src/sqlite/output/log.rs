@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use executr_api::output::{OutputChunk, RecordWriter, Records};
 
+use super::place::SegmentPlace;
 use super::segment::{Map, Segment};
-use super::{INLINE, Sealed, SegmentPlace};
+use super::{INLINE, Sealed};
 use crate::{AppendAnswer, OutputSlice, StoreError};
 
 /// Much output is synced every so many bytes, so that little is left for the end.
@@ -26,6 +27,8 @@ struct State {
     map: Map,
     sealed: bool,
     synced: u64,
+    /// Whether the file's name is on the disk, as `synced` bytes of it are.
+    named: bool,
     inlined: bool,
 }
 
@@ -78,7 +81,7 @@ impl Log {
         let records = chunk.records.skip(end - chunk.offset);
         if !records.is_empty() {
             state.move_to_file(self)?;
-            state.write(&records)?;
+            state.write(&records, self.place.is_synced())?;
         }
         Ok(AppendAnswer::Appended { end: state.map.end })
     }
@@ -95,15 +98,18 @@ impl Log {
                 if state.map.size + records.as_bytes().len() as u64 > INLINE {
                     state.move_to_file(self)?;
                 }
-                state.write(&records)?;
+                state.write(&records, self.place.is_synced())?;
             }
         }
-        if state.map.size > INLINE
-            && state.synced < state.map.size
+        if self.place.is_synced()
+            && state.map.size > INLINE
+            && (state.synced < state.map.size || !state.named)
             && let Place::File(segment) = &state.place
         {
             segment.sync()?;
+            self.place.sync_name()?;
             state.synced = state.map.size;
+            state.named = true;
         }
         Ok(())
     }
@@ -168,11 +174,11 @@ impl State {
         Ok(())
     }
 
-    fn write(&mut self, records: &Records) -> Result<(), StoreError> {
+    fn write(&mut self, records: &Records, synced: bool) -> Result<(), StoreError> {
         match &mut self.place {
             Place::File(segment) => {
                 segment.append(&mut self.map, records)?;
-                if self.map.size - self.synced >= SYNC_STRIDE {
+                if synced && self.map.size - self.synced >= SYNC_STRIDE {
                     segment.sync()?;
                     self.synced = self.map.size;
                 }

@@ -6,6 +6,7 @@
 //! over all of it, and nobody asks for output by digest.
 
 mod log;
+mod place;
 mod segment;
 
 use std::collections::hash_map::Entry;
@@ -19,6 +20,7 @@ use executr_api::output::{OutputChunk, RecordWriter, Records};
 use executr_spec::JobId;
 
 use self::log::Log;
+use self::place::{Places, SegmentPlace};
 use self::segment::{Map, Segment};
 use super::error::from_file;
 use crate::{AppendAnswer, OutputSlice, StoreError};
@@ -37,22 +39,6 @@ pub(super) struct Sealed {
     pub(super) inline: Option<Bytes>,
 }
 
-/// Where the segment of an attempt is, or would be: most attempts have none, so its name is only made when it is needed.
-#[derive(Debug)]
-struct SegmentPlace {
-    directory: Arc<Path>,
-    job: JobId,
-    attempt: u32,
-}
-
-impl SegmentPlace {
-    /// `xx/<job>-<attempt>`; the directory is named by the last byte of the id, which is random.
-    fn path(&self) -> PathBuf {
-        let byte = self.job.0.as_bytes()[15];
-        self.directory.join(format!("{byte:02x}/{}-{}", self.job, self.attempt))
-    }
-}
-
 /// What there is of a live lease's output. Most attempts say nothing, or no more than comes with their result.
 #[derive(Clone, Debug)]
 enum Held {
@@ -66,7 +52,7 @@ enum Held {
 /// The logs of all live leases, and the segments of ended attempts.
 #[derive(Debug)]
 pub(super) struct Logs {
-    directory: Arc<Path>,
+    places: Arc<Places>,
     live: Mutex<HashMap<JobId, (Fence, Held)>>,
     maps: Mutex<HashMap<PathBuf, Map>>,
 }
@@ -77,13 +63,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Logs {
-    /// Segments go below `directory`, which is made with the first.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory: directory.into(), live: Mutex::default(), maps: Mutex::default() }
+    /// Segments go below `directory`, which is made with the first. Whether what is acknowledged of them is on the disk is up
+    /// to `synced`.
+    pub(super) fn new(directory: PathBuf, synced: bool) -> Self {
+        Self { places: Arc::new(Places::new(directory, synced)), live: Mutex::default(), maps: Mutex::default() }
     }
 
     fn place(&self, job: JobId, attempt: u32) -> SegmentPlace {
-        SegmentPlace { directory: self.directory.clone(), job, attempt }
+        SegmentPlace { places: self.places.clone(), job, attempt }
     }
 
     fn held(&self, fence: &Fence) -> Option<Held> {
