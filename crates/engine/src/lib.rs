@@ -8,6 +8,7 @@
 //! - `masking`: secret values, kept out of all that leaves the worker;
 //! - `providers`: variables that are not written in the file;
 //! - `workspaces`: places that are set up once for many jobs;
+//! - [`KeptDirectories`]: what stays of jobs for somebody to look at;
 //! - `trees`: repositories and artifacts on this worker;
 //! - [`host`]: what the engine is told of the machine; it looks up nothing by itself;
 //! - [`stop`]: how an attempt is told to end.
@@ -19,6 +20,7 @@ mod attempt;
 pub mod binary_cache;
 mod environment;
 mod host;
+mod kept;
 mod masking;
 pub mod output;
 mod providers;
@@ -30,6 +32,7 @@ mod workspaces;
 
 pub use attempt::{Engine, FinishedAttempt};
 pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
+pub use kept::{KeptDirectories, KeptDirectory};
 pub use providers::{Providers, variables_in};
 pub use retry_delay::RetryDelay;
 pub use stop::{Stop, StopReason, Stopper};

@@ -68,6 +68,12 @@ pub trait Sandbox: Send {
     /// When it can't be made.
     async fn make_directory(&mut self) -> Result<(), ExecutorError>;
 
+    /// Has [`cleanup`](Self::cleanup) move the job directory to `target` instead of removing it, where it is this sandbox's own and
+    /// nobody else decides what becomes of it. To be said before the first step; nothing may stand at `target`.
+    fn keep_directory(&mut self, target: &Path) {
+        let _ = target;
+    }
+
     /// Where an artifact's tree is put to get into the job, and found when it comes out of it: at `path`, from the job
     /// directory.
     fn artifact_place(&self, name: &str, path: &Path) -> ArtifactPlace;

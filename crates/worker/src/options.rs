@@ -7,7 +7,7 @@ use std::time::Duration;
 use executr_api::QueueWeight;
 use executr_engine::binary_cache::BinaryCacheOptions;
 use executr_engine::output::OutputOptions;
-use executr_engine::{HostContext, Policy, TreeOptions};
+use executr_engine::{HostContext, KeptDirectories, Policy, TreeOptions};
 use executr_executors::local::KeeperOptions;
 use executr_spec::QueueName;
 
@@ -39,6 +39,8 @@ pub struct WorkerOptions {
     pub cache: BinaryCacheOptions,
     /// Where repositories and artifacts are kept.
     pub trees: TreeOptions,
+    /// Where directories of jobs go at their end, when they aren't removed; those of `hooks` are its scripts' business.
+    pub kept: Option<KeptDirectories>,
     /// Bounds on output.
     pub output: OutputOptions,
     /// How long processes may take to end by themselves after SIGTERM.
@@ -74,6 +76,7 @@ impl WorkerOptions {
             spool_dir: directory.join("spool"),
             cache: BinaryCacheOptions::new(directory.join("cache")),
             trees: TreeOptions { directory: directory.join("trees"), max_bytes: Some(10 << 30) },
+            kept: None,
             output: OutputOptions::new(directory.join("spool")),
             kill_grace: Duration::from_secs(5),
             aftermath: Duration::from_secs(300),

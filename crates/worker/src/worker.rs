@@ -102,6 +102,7 @@ impl Worker {
             output: options.output.clone(),
             kill_grace: options.kill_grace,
             aftermath: options.aftermath,
+            kept: options.kept.clone(),
             providers: Providers::default(),
             trees: Trees::new(options.trees.clone()),
             workspaces: Workspaces::new(Arc::clone(&workspace)),

@@ -79,6 +79,11 @@ fn the_second_ctrl_c_ends_a_run_at_once() {
     for begun in ["pid", "beside"] {
         line_in(&home.path().join(begun));
     }
+    let listed: Value =
+        serde_json::from_str(&succeed(&mut home.executr(&["runs", "--here", "--output", "json"]))).unwrap();
+    let going_on = home.executr(&["runs", listed[0]["id"].as_str().unwrap()]).output().unwrap();
+    assert!(going_on.status.success() && text(&going_on.stdout).contains("stubborn"), "{}", text(&going_on.stderr));
+    assert!(text(&going_on.stderr).contains("another process"), "{}", text(&going_on.stderr));
     signal(&run, Signal::INT);
     let deaf = line_in(&home.path().join("deaf"));
     assert!(is_alive(&deaf));

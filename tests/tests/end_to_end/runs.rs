@@ -122,7 +122,8 @@ fn what_failed_is_repeated_here_with_what_the_others_made() {
     let told = succeed(&mut home.executr(&["rerun", &id, "--failed"]));
     assert!(told.contains("[use] content") && told.contains("run completed"), "{told}");
     assert_eq!(ran(&home), ["made"], "what succeeded does not run again");
-    succeed(&mut home.executr(&["artifacts", "get", &id, "dist", "--to", "got"]));
+    let got = home.executr(&["artifacts", "get", &id, "dist", "--to", "got"]).output().unwrap();
+    assert_eq!(text(&got.stderr), "got/dist: 1 file, 8 B\n");
     assert_eq!(fs::read_to_string(home.path().join("got/dist/file")).unwrap(), "content\n");
     let over = home.executr(&["artifacts", "get", &id, "dist", "--to", "got"]).output().unwrap();
     assert!(!over.status.success() && text(&over.stderr).contains("--to"), "{}", text(&over.stderr));

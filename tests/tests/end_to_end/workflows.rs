@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
 use executr_tests::background::Home;
@@ -280,4 +280,74 @@ fn a_dry_run_starts_nothing() {
     let told = text(&output.stdout);
     assert!(output.status.success() && told.contains("explain") && told.contains("failure()"), "{told}");
     assert!(!Path::new(&home.path().join(".local/state/executr/workflows")).exists());
+}
+
+#[test]
+fn directories_of_jobs_stay_where_that_is_asked_for() {
+    let home = Home::new();
+    let file = home.path().join("kept.yaml");
+    fs::write(
+        &file,
+        r#"
+name: kept
+fail_fast: false
+defaults: { executor: { kind: local, copy_repo: false } }
+jobs:
+  made: { steps: ["mkdir deeper; echo left > deeper/file", "true"] }
+  failed:
+    job_retry: { max_retries: 1, backoff: constant, min_time: 10ms, max_time: 10ms }
+    steps: ["echo $EXECUTR_ATTEMPT > which; exit 3"]
+  elsewhere:
+    executor: { kind: hooks, copy_repo: false, execute: '"$EXECUTR_STEP"' }
+    steps: ["true"]
+"#,
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let output = home.executr(&["run", "--keep", file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    let place = |head: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(head));
+        line.map(PathBuf::from).unwrap_or_else(|| panic!("no line {head:?} in {told}"))
+    };
+    let made = place("[made] kept in ");
+    assert_eq!(fs::read_to_string(made.join("deeper/file")).unwrap(), "left\n");
+    for (head, attempt) in [("[failed] kept in ", "1\n"), ("[failed] attempt 2 kept in ", "2\n")] {
+        assert_eq!(fs::read_to_string(place(head).join("which")).unwrap(), attempt);
+    }
+    assert!(!told.contains("[elsewhere] kept"), "{told}");
+    let removal = place("they go with the run, or by: rm -r ");
+    assert!(made.starts_with(&removal), "{told}");
+    // Nothing of a run's jobs is left when nobody asks for it.
+    fs::remove_dir_all(&removal).unwrap();
+    let run = removal.parent().unwrap();
+    assert!(!run.join("made").exists());
+    let output = home.executr(&["run", "--keep", "--format", "json", file, "made"]).output().unwrap();
+    let lines = text(&output.stdout);
+    let kept: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["event"] == "directory_kept")
+        .collect();
+    assert_eq!(kept.len(), 1, "{lines}");
+    assert_eq!((&kept[0]["job"], &kept[0]["attempt"]), (&Value::from("made"), &Value::from(1)));
+    assert!(Path::new(kept[0]["path"].as_str().unwrap()).join("deeper/file").exists());
+    let output = home.executr(&["run", file, "made"]).output().unwrap();
+    assert!(output.status.success() && !text(&output.stderr).contains("kept in"), "{}", text(&output.stderr));
+    let kept_runs = fs::read_dir(home.path().join(".local/state/executr/workflows")).unwrap();
+    let with_directories = kept_runs.filter(|run| run.as_ref().unwrap().path().join("kept").exists()).count();
+    assert_eq!(with_directories, 1, "only those of the run before");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_missed_before_anything_runs() {
+    let home = Home::new();
+    for more in [&[][..], &["--resume"]] {
+        let mut command = home.executr(&["run", "--secret", "NO_SUCH", &path("hello")]);
+        let output = command.args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("--secret NO_SUCH"), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
 }

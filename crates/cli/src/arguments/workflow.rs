@@ -22,7 +22,8 @@ pub(crate) struct WorkflowArgs {
     /// Go on with what doesn't need a job that failed: --fail-fast=false
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) fail_fast: Option<bool>,
-    /// Variables for all jobs from a file of NAME=value lines; repeatable, a later one wins, --env over all
+    /// Variables for all jobs from a file of NAME=value lines; repeatable, a later one wins, --env over all. They are kept
+    /// and shown with the run, as --env is; for what must not be seen there is --secret
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) env_file: Vec<PathBuf>,
     /// A secret for all jobs: a variable of the machine where they run, masked in all output; repeatable
@@ -40,6 +41,9 @@ pub(crate) struct WorkflowHereArgs {
     /// At most so many jobs at a time; by default as many as there are processors
     #[arg(long, value_name = "NUMBER")]
     pub(crate) jobs: Option<u32>,
+    /// Leave the jobs' directories where they can be looked at, and say where that is
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Go on with a run that died with its process; the last one of this file unless an id is given
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "the flag may be absent, bare, or have a value")]
@@ -155,7 +159,8 @@ pub(crate) enum ArtifactsCommand {
         run: RunId,
         /// Its name
         name: String,
-        /// Into which directory; this one by default. Nothing that is there is replaced
+        /// Into which directory; this one by default. There it has the name that it had in its job: `--to build` makes
+        /// build/dist of what was saved as out/dist. Nothing that is there is replaced
         #[arg(long, value_name = "DIR", conflicts_with = "tar", value_hint = ValueHint::DirPath)]
         to: Option<PathBuf>,
         /// As a tar.zst archive of this name instead (- is standard output)

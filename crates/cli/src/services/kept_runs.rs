@@ -99,6 +99,12 @@ impl KeptRuns {
         self.list().iter().any(|kept| kept.note.runs.iter().any(|view| view.id == run))
     }
 
+    /// What is noted of a run that another process has open.
+    pub(crate) fn open_elsewhere(&self, run: RunId) -> Option<RunView> {
+        let open = self.list().into_iter().filter(|kept| kept.is_open);
+        open.flat_map(|kept| kept.note.runs).find(|view| view.id == run)
+    }
+
     /// Opens the directory that has this run.
     pub(crate) fn open(&self, run: RunId) -> Result<(KeptRun, RunNote)> {
         let found = self.list().into_iter().find(|kept| kept.note.runs.iter().any(|view| view.id == run));

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use executr_api::QueueWeight;
 use executr_spec::QueueName;
-use executr_worker::{Cgroups, HostContext, Inherit, KeeperOptions, Policy, Worker, WorkerError, WorkerOptions};
+use executr_worker::{
+    Cgroups, HostContext, Inherit, KeeperOptions, KeptDirectories, Policy, Worker, WorkerError, WorkerOptions,
+};
 
 use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
@@ -72,6 +74,7 @@ pub(crate) fn workflow_options(
     let mut options = run_options(data, directory, Cgroups::WhereWritable);
     options.trees.directory = data.join("trees");
     options.slots = here.jobs.unwrap_or_else(processors);
+    options.kept = here.keep.then(|| KeptDirectories::below(directory.join("kept")));
     options.host.repository = Some(repository.to_owned());
     options.host.secrets =
         secrets.iter().filter_map(|name| Some((name.clone(), std::env::var_os(name)?.into_string().ok()?))).collect();

@@ -39,6 +39,7 @@ use tokio::time::Instant;
 
 use crate::binary_cache::BinaryCache;
 use crate::host::{HostContext, Inherit, Policy};
+use crate::kept::{KeptDirectories, KeptDirectory};
 use crate::masking::OutputMasking;
 use crate::output::{OutputFeed, OutputOptions, Tail};
 use crate::providers::Providers;
@@ -77,6 +78,8 @@ pub struct Engine {
     pub trees: Trees,
     /// Where jobs run whose place is set up for their run.
     pub workspaces: Workspaces,
+    /// Where directories of jobs go at their end, when they aren't removed.
+    pub kept: Option<KeptDirectories>,
 }
 
 /// An attempt that ended. Nothing of it runs any more.
@@ -205,8 +208,12 @@ impl Attempt<'_> {
         } else {
             match self.engine.workspace.setup_job(plan).await {
                 Ok(mut sandbox) => {
+                    let kept = self.keep(sandbox.as_mut());
                     let progress = self.run_in(sandbox.as_mut()).await;
                     self.leave(sandbox.as_mut()).await;
+                    if let Some((directories, directory)) = kept.filter(|(_, kept)| kept.path.exists()) {
+                        directories.note(directory);
+                    }
                     progress
                 }
                 Err(error) => Progress::of(Some(0), lost(&error)),
@@ -235,6 +242,25 @@ impl Attempt<'_> {
         self.clean_up(sandbox, &env).await;
         self.leave(sandbox).await;
         progress.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Has the job's directory stay, where that is wanted.
+    fn keep(&self, sandbox: &mut dyn Sandbox) -> Option<(KeptDirectories, KeptDirectory)> {
+        let directories = self.engine.kept.clone()?;
+        let workflow = self.spec.workflow.as_ref();
+        let job = workflow.map_or_else(|| self.fence.job.to_string(), |workflow| workflow.name.clone());
+        let attempt = self.fence.attempt;
+        match directories.place(&job, attempt) {
+            Ok(path) => {
+                sandbox.keep_directory(&path);
+                Some((directories, KeptDirectory { job, attempt, path }))
+            }
+            Err(error) => {
+                let root = directories.root().display();
+                tracing::warn!(%job, %error, "the job's directory can't be kept below {root}");
+                None
+            }
+        }
     }
 
     async fn leave(&mut self, sandbox: &mut dyn Sandbox) {

@@ -43,6 +43,8 @@ pub(super) struct LocalSandbox {
     start: PathBuf,
     limits: Limits,
     directory: Directory,
+    /// Where it goes at the end instead of being removed.
+    kept: Option<PathBuf>,
     steps: u32,
     script: Option<PathBuf>,
     /// What steps were told where to hand over, and may have left there.
@@ -65,6 +67,7 @@ impl LocalSandbox {
             start,
             limits: job.limits,
             directory,
+            kept: None,
             steps: 0,
             script: None,
             handovers: Vec::new(),
@@ -123,6 +126,10 @@ impl Sandbox for LocalSandbox {
             self.directory = Directory::Made;
         }
         Ok(())
+    }
+
+    fn keep_directory(&mut self, target: &Path) {
+        self.kept = Some(target.to_owned());
     }
 
     fn artifact_place(&self, _name: &str, path: &Path) -> ArtifactPlace {
@@ -187,7 +194,8 @@ impl Sandbox for LocalSandbox {
             }
         };
         // The agent makes and removes no other directory than the one the step starts in.
-        let removes = step.last && step.workdir.is_none() && self.directory != Directory::Gone;
+        let is_last_use = step.last && self.kept.is_none();
+        let removes = is_last_use && step.workdir.is_none() && self.directory != Directory::Gone;
         let creates = self.directory == Directory::Wanted;
         let request = StartTask {
             argv,
@@ -224,6 +232,13 @@ impl Sandbox for LocalSandbox {
             self.lost = false;
         }
         let mut removed = Ok(());
+        if let (Directory::Made, Some(target)) = (self.directory, &self.kept) {
+            match fs::rename(&self.place.directory, target) {
+                Ok(()) => self.directory = Directory::Gone,
+                // It was never made after all; or it is removed as any other.
+                Err(error) => tracing::warn!(target = %target.display(), %error, "a job directory can't be kept"),
+            }
+        }
         if self.directory == Directory::Made {
             removed = remove(keeper, &self.place.directory).await;
             self.lost = matches!(removed, Err(ExecutorError::Agent(_)));

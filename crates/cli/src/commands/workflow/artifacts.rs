@@ -147,12 +147,13 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
             materialise(&fetched.manifest, &blobs, to, Existing::Refuse).map_err(|error| {
                 Failure::new(Exit::FAILURE, error).remedy("name another directory with --to, or remove what is there")
             })?;
+            let (files, size) = (found.artifact.files, amount(found.artifact.size));
+            let made = made(&fetched.manifest, to);
             drop(writeln!(
                 io::stderr(),
-                "{}: {} files, {}",
-                to.display(),
-                found.artifact.files,
-                amount(found.artifact.size)
+                "{}: {files} file{}, {size}",
+                made.display(),
+                if files == 1 { "" } else { "s" }
             ));
         }
         Some(path) if path == Path::new("-") => {
@@ -164,6 +165,16 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
         }
     }
     Ok(Exit::SUCCESS)
+}
+
+/// What a tree is to its user once it is below `to`: the one thing in it, as a rule.
+fn made(manifest: &Manifest, to: &Path) -> PathBuf {
+    let mut roots: Vec<_> = manifest.entries().iter().filter_map(|entry| entry.path.components().next()).collect();
+    roots.dedup();
+    match roots[..] {
+        [root] => to.join(root),
+        _ => to.to_owned(),
+    }
 }
 
 fn unkept(error: BlobDirError) -> Failure {

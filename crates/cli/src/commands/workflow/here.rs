@@ -7,7 +7,7 @@ use std::sync::Arc;
 use executr_api::{ApiError, RunCancel, RunClient as _, RunSubmission, RunView};
 use executr_coordinator::{Coordinator, TenantClient, Unobserved};
 use executr_spec::{RunId, Tenant};
-use executr_worker::ShutdownHandle;
+use executr_worker::{KeptDirectories, ShutdownHandle};
 
 use super::{load, picture, source};
 use crate::arguments::{DatabasePlace, WorkflowArgs, WorkflowHereArgs};
@@ -27,6 +27,9 @@ pub(in crate::commands) async fn run(
 ) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
     let kept = KeptRuns::of(data);
+    if !workflow.dry_run {
+        check_secrets(&workflow.secret)?;
+    }
     if let Some(which) = here.resume {
         let (directory, note) = match which {
             Some(run) => kept.open(run)?,
@@ -37,10 +40,6 @@ pub(in crate::commands) async fn run(
     let loaded = load::load(file, chosen, workflow, env)?;
     if workflow.dry_run {
         return load::show_dry_run(&loaded);
-    }
-    if let Some(name) = workflow.secret.iter().find(|name| std::env::var_os(name).is_none()) {
-        return Err(Failure::usage(format!("--secret {name}: there is no variable of that name in your environment"))
-            .remedy(format!("set it first, as in `{name}=… executr run …`")));
     }
     let note = RunNote {
         file: load::absolute(file)?,
@@ -55,6 +54,13 @@ pub(in crate::commands) async fn run(
     let name = plan.name.clone();
     let view = process.client().submit_run(RunSubmission { plan, idempotency_key: None }).await.map_err(told)?;
     process.attend(view, 0, picture::choose(workflow.format, &name, jobs), workflow, &mut signals).await
+}
+
+/// A secret that isn't there is missed at once, not by the job that wants it.
+fn check_secrets(names: &[String]) -> Result<()> {
+    let Some(name) = names.iter().find(|name| std::env::var_os(name).is_none()) else { return Ok(()) };
+    Err(Failure::usage(format!("--secret {name}: there is no variable of that name in your environment"))
+        .remedy(format!("set it first, as in `{name}=… executr run …`")))
 }
 
 async fn resume(
@@ -103,6 +109,7 @@ struct Process {
     note: RunNote,
     coordinator: Coordinator,
     worker: Option<executr_worker::Worker>,
+    kept: Option<KeptDirectories>,
 }
 
 impl Process {
@@ -121,10 +128,12 @@ impl Process {
             let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
             Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)
         };
-        let set_up = worker::set_up(worker::workflow_options(data, directory.path(), &note.repository, here, secrets));
+        let options = worker::workflow_options(data, directory.path(), &note.repository, here, secrets);
+        let kept = options.kept.clone();
+        let set_up = worker::set_up(options);
         // The keeper starts while the database is opened.
         let (coordinator, worker) = tokio::try_join!(start, set_up)?;
-        Ok(Self { directory, note, coordinator, worker: Some(worker) })
+        Ok(Self { directory, note, coordinator, worker: Some(worker), kept })
     }
 
     /// Works and shows until the run is over. The first signal cancels it, the second does so at once.
@@ -187,6 +196,9 @@ impl Process {
             *known = view.clone();
         }
         self.directory.write(&self.note)?;
+        if let Some(kept) = &self.kept {
+            picture::show_kept(kept, workflow.format, &view.name)?;
+        }
         shown?;
         Ok(picture::exit(view.state))
     }

@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use executr_api::{ApiError, RunClient, RunState, RunView};
 use executr_spec::RunId;
+use executr_worker::{KeptDirectories, KeptDirectory};
 
 use super::watch::{Seen, WatchEnd, jobs, watch};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::show::run::{Format, FormatName, Lines, Live, RunShow, summary};
-use crate::show::{Ink, terminal_width};
+use crate::show::run::{Format, FormatName, Happening, Lines, Live, RunShow, summary};
+use crate::show::{Ink, now, terminal_width};
 
 /// What shows a run: lines when they are asked for, when nobody sees a terminal, and for a single job, whose output
 /// is then worth more than a picture of it.
@@ -46,6 +47,31 @@ pub(super) async fn follow(
         drop(summary(&view, &jobs, &seen.tails, Ink::for_stderr(), width, &mut out).and_then(|()| out.flush()));
     }
     Ok(view)
+}
+
+/// Says where the directories of jobs are that stay: with the other lines for programs, else beside them.
+///
+/// # Errors
+/// When nobody reads the lines.
+pub(super) fn show_kept(kept: &KeptDirectories, format: Option<FormatName>, name: &str) -> Result<()> {
+    let directories = kept.list();
+    let format = Format::new(format.unwrap_or(FormatName::Simple), name);
+    let mut lines = Vec::new();
+    for KeptDirectory { job, attempt, path } in directories {
+        format.write(&Happening::DirectoryKept { job, attempt, path }, now(), &mut lines);
+    }
+    if format != Format::Simple {
+        io::stdout().lock().write_all(&lines)?;
+        return Ok(());
+    }
+    let mut err = io::stderr().lock();
+    drop(err.write_all(&lines));
+    if lines.is_empty() {
+        drop(writeln!(err, "no job had a directory of its own to keep"));
+    } else {
+        drop(writeln!(err, "they go with the run, or by: rm -r {}", kept.root().display()));
+    }
+    Ok(())
 }
 
 /// How a command ends whose exit code is that of a run.

@@ -78,10 +78,18 @@ async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     show(&view, &jobs, arguments.output)
 }
 
-/// Reads a run's own database. One that is open elsewhere can't be read.
+/// Reads a run's own database. One that is open elsewhere can't be read, and is told by what was noted when it began.
 async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     if arguments.cancel || arguments.follow {
         return Err(Failure::usage("a run on this machine is followed and cancelled where it was started: by Ctrl-C"));
+    }
+    if let Some(view) = kept.open_elsewhere(run) {
+        show(&view, &[], arguments.output)?;
+        drop(writeln!(
+            io::stderr(),
+            "another process is at it; this is how it stood when that began, and its jobs are known afterwards"
+        ));
+        return Ok(Exit::SUCCESS);
     }
     let (directory, _) = kept.open(run)?;
     let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;

@@ -156,6 +156,11 @@ fn object(workflow: &str, happening: &Happening, now: Timestamp, into: &mut Vec<
             put("message", json!(message));
             "job_ended"
         }
+        Happening::DirectoryKept { attempt, path, .. } => {
+            put("attempt", json!(attempt));
+            put("path", json!(path.display().to_string()));
+            "directory_kept"
+        }
         Happening::Cancelling { reason } => {
             put("message", json!(reason));
             "run_cancelling"
@@ -204,6 +209,10 @@ fn text(happening: &Happening, into: &mut Vec<u8>) {
             format!("attempt {attempt} failed{}; there will be another", after_colon(message.as_deref())).into()
         }
         Happening::JobEnded { state, message, .. } => format!("{state}{}", after_colon(message.as_deref())).into(),
+        Happening::DirectoryKept { attempt: 1, path, .. } => format!("kept in {}", path.display()).into(),
+        Happening::DirectoryKept { attempt, path, .. } => {
+            format!("attempt {attempt} kept in {}", path.display()).into()
+        }
         Happening::Cancelling { reason } => format!("cancelling: {reason}").into(),
         Happening::RunEnded { state } => format!("run {}", state.as_str()).into(),
     };
@@ -237,7 +246,8 @@ impl Happening {
             | Self::Line { job, .. }
             | Self::Gap { job, .. }
             | Self::JobRetrying { job, .. }
-            | Self::JobEnded { job, .. } => Some(job),
+            | Self::JobEnded { job, .. }
+            | Self::DirectoryKept { job, .. } => Some(job),
             Self::RunStarted { .. } | Self::Cancelling { .. } | Self::RunEnded { .. } => None,
         }
     }

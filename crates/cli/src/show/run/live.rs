@@ -106,7 +106,7 @@ impl RunShow for Live {
                     running.last = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 }
             }
-            Happening::Gap { .. } => {}
+            Happening::Gap { .. } | Happening::DirectoryKept { .. } => {}
             Happening::JobRetrying { job, attempt, message } => {
                 let why = message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
                 self.above(&format!("  {job} attempt {attempt} failed{why}; there will be another"))?;

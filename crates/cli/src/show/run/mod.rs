@@ -14,6 +14,7 @@ mod summary;
 mod table;
 
 use std::io;
+use std::path::PathBuf;
 
 use executr_api::output::Stream;
 use executr_api::{JobState, RunState, StepMark};
@@ -91,6 +92,15 @@ pub(crate) enum Happening {
     Cancelling {
         /// Why.
         reason: String,
+    },
+    /// The directory of an attempt that is over stays.
+    DirectoryKept {
+        /// The job's name in the run.
+        job: String,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// Where it is.
+        path: PathBuf,
     },
     /// The run is final.
     RunEnded {
