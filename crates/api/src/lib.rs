@@ -2,7 +2,7 @@
 //! [`WorkerApi`].
 //!
 //! The coordinator implements both traits in its own process, the client crate implements them over HTTP: there is one
-//! path, near or far. Types here are what JSON shows; nothing here does I/O.
+//! path, near or far. Types here are what JSON shows, and how long who calls in vain waits; nothing here does I/O.
 
 pub mod failpoint;
 pub mod output;
@@ -12,6 +12,7 @@ mod client;
 mod error;
 mod exchange;
 mod job;
+mod retry_delay;
 mod run;
 mod run_client;
 mod submission;
@@ -27,6 +28,7 @@ pub use exchange::{
     StepResult, Usage, Verdict, WorkerCounters, WorkerHello,
 };
 pub use job::{AttemptStatus, AttemptView, BulkCancelAnswer, JobRun, JobState, JobStatus, JobView, SubmittedJob};
+pub use retry_delay::RetryDelay;
 pub use run::{
     Artifact, ArtifactQuery, ArtifactView, Need, NeedResult, RerunScope, RunCancel, RunContext, RunEvent,
     RunEventFollow, RunEventKind, RunJobView, RunQuery, RunState, RunSubmission, RunView, StepEvent, StepMark,

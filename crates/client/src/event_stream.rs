@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use executr_api::{ApiError, ErrorCode};
+use executr_api::{ApiError, ErrorCode, RetryDelay};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use reqwest::RequestBuilder;
@@ -11,7 +11,6 @@ use reqwest::header::ACCEPT;
 use tokio::time::{Instant, timeout};
 
 use crate::http::{HttpClient, Repeat};
-use crate::retry::Waits;
 use crate::sse::{Event, Parser};
 
 /// The server says something at least every 15 s; after this long without a word the connection is dead.
@@ -19,13 +18,16 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// A stream has no end of its own; the silence above bounds it.
 const WHOLE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
+/// Between connections.
+const DELAY: RetryDelay = RetryDelay::new(Duration::from_millis(100), Duration::from_secs(3));
+
 /// Events of one thing. Whoever reads them knows where it stands, and makes the request that goes on there.
 pub(crate) struct EventStream {
     client: HttpClient,
     connection: Option<Connection>,
     /// Since when no word has come, once a connection was lost.
     lost: Option<Instant>,
-    waits: Waits,
+    delay: RetryDelay,
 }
 
 struct Connection {
@@ -33,14 +35,10 @@ struct Connection {
     parser: Parser,
 }
 
-fn waits() -> Waits {
-    Waits::new(Duration::from_millis(100), Duration::from_secs(3))
-}
-
 impl EventStream {
     /// Asks with this request. What is wrong with it is known when this returns.
     pub(crate) async fn open(client: HttpClient, request: RequestBuilder) -> Result<Self, ApiError> {
-        let mut stream = Self { client, connection: None, lost: None, waits: waits() };
+        let mut stream = Self { client, connection: None, lost: None, delay: DELAY };
         stream.connect(request).await?;
         Ok(stream)
     }
@@ -86,7 +84,7 @@ impl EventStream {
     /// An event was understood: only that proves that there is a server that works.
     pub(crate) fn understood(&mut self) {
         self.lost = None;
-        self.waits = waits();
+        self.delay.reset();
     }
 
     /// An event was an error, or none that can be. Over when the error is, else the server is asked again.
@@ -106,7 +104,7 @@ impl EventStream {
 
     async fn reconnect(&mut self, request: &impl Fn(&HttpClient) -> RequestBuilder) -> Result<(), ApiError> {
         loop {
-            tokio::time::sleep(self.waits.next()).await;
+            tokio::time::sleep(self.delay.next_delay()).await;
             let request = request(&self.client);
             // Boxed: the future of `connect` is large and this is the rare way.
             match self.connect(request).boxed().await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use executr_api::{ApiError, ErrorCode};
+use executr_api::{ApiError, ErrorCode, RetryDelay};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 
 use crate::failure;
 use crate::options::ClientOptions;
-use crate::retry::Waits;
 use crate::server_url::ServerUrl;
 use crate::tls;
 
@@ -96,7 +95,7 @@ impl HttpClient {
 
     /// Sends a request, again if that is allowed and may help, and returns a good answer.
     pub(crate) async fn send(&self, request: RequestBuilder, repeat: Repeat) -> Result<Response, ApiError> {
-        let mut waits = Waits::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut delay = RetryDelay::new(Duration::from_millis(100), Duration::from_secs(1));
         let mut request = Some(request);
         for send in 1.. {
             let Some(now) = request.take() else { break };
@@ -114,7 +113,7 @@ impl HttpClient {
                 return Err(error);
             }
             tracing::debug!(%error, send, "a call failed and is sent again");
-            tokio::time::sleep(waits.next()).await;
+            tokio::time::sleep(delay.next_delay()).await;
         }
         Err(ApiError::new(ErrorCode::Internal, "a request could not be sent"))
     }

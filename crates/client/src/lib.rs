@@ -30,7 +30,6 @@ mod failure;
 mod http;
 mod options;
 mod output;
-mod retry;
 mod run_calls;
 mod run_events;
 mod server_url;

@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use executr_api::ErrorCode;
+use executr_api::{ErrorCode, RetryDelay};
 use executr_spec::Digest;
 use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save};
 use executr_tree::{BlobDir, Existing, Manifest, MaterialiseError, SnapshotOptions, materialise};
 use thiserror::Error;
 use tokio::time::Instant;
-
-use crate::retry_delay::RetryDelay;
 
 /// So many trees are kept ready, beyond those that are being used.
 const READY: usize = 8;

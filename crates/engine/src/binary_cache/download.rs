@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::WorkerApi;
+use executr_api::{RetryDelay, WorkerApi};
 use executr_spec::Digest;
 use executr_tree::{BlobDirError, Partial};
 use futures_util::StreamExt;
@@ -16,7 +16,6 @@ use reqwest::{Response, StatusCode, Url, redirect};
 
 use super::source::{Source, without_secrets};
 use super::{BinaryCache, CacheError, CacheEvent};
-use crate::retry_delay::RetryDelay;
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use executr_api::output::{OutputChunk, Stream};
-use executr_api::{ApiError, ErrorCode, Fence, WorkerApi};
+use executr_api::{ApiError, ErrorCode, Fence, RetryDelay, WorkerApi};
 use tokio::time::Instant;
 
 use super::log::OutputLog;
 use super::{OutputOptions, Tail};
-use crate::retry_delay::RetryDelay;
 
 type Append = Pin<Box<dyn Future<Output = Result<u64, ApiError>> + Send>>;
 

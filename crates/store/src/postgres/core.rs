@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use executr_api::RetryDelay;
 use tokio::sync::Notify;
 
 use super::address::Address;
@@ -19,7 +20,7 @@ use super::upkeep::Upkeep;
 use crate::{StoreCounters, StoreError};
 
 /// The first and the longest wait before a new attempt at connecting.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const AWAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// So many connections for what only shows something to somebody.
 pub(super) const READS: usize = 3;
 /// How often transactions that stood in each other's way are repeated.
@@ -110,7 +111,8 @@ impl Core {
         again: &mut bool,
         began: Instant,
     ) -> Result<T, StoreError> {
-        let mut wait = BACKOFF.0;
+        let mut delay = RetryDelay::new(AWAY.0, AWAY.1);
+        let mut told_of = false;
         let mut conflicts = 0;
         loop {
             let fault = match self.try_once(pool, input, unit, again).await {
@@ -127,15 +129,16 @@ impl Core {
                     }
                 }
                 Fault::Lost(told) => {
+                    let wait = delay.next_delay();
                     if began.elapsed() + wait > self.options.patience {
                         return Err(StoreError::Unavailable(told));
                     }
                     tokio::time::sleep(wait).await;
-                    if wait < BACKOFF.1 && wait * 2 >= BACKOFF.1 {
+                    if !told_of && began.elapsed() >= AWAY.1 {
                         // Once for each command, and not when the database is back at once.
                         tracing::warn!(error = %told, "the database is away; trying again");
+                        told_of = true;
                     }
-                    wait = (wait * 2).min(BACKOFF.1);
                 }
             }
         }

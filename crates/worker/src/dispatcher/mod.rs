@@ -15,8 +15,8 @@ mod workspaces;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executr_api::{ApiError, ErrorCode, Fence, Lease, Outcome, Report, WorkerCounters, WorkerHello};
-use executr_engine::{Engine, RetryDelay, StopReason};
+use executr_api::{ApiError, ErrorCode, Fence, Lease, Outcome, Report, RetryDelay, WorkerCounters, WorkerHello};
+use executr_engine::{Engine, StopReason};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

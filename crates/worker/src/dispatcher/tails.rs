@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use executr_api::{Fence, WorkerApi};
-use executr_engine::RetryDelay;
+use executr_api::{Fence, RetryDelay, WorkerApi};
 use executr_engine::output::Tail;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
