@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Trees {
     blobs: OnceLock<BlobDir>,
     /// The last used come last.
     ready: Mutex<VecDeque<Ready>>,
+    /// Others may have filled the directory before the first tree.
+    trimmed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl Trees {
     /// No trees yet. Touches nothing.
     #[must_use]
     pub fn new(options: TreeOptions) -> Self {
-        Self { options, blobs: OnceLock::new(), ready: Mutex::default() }
+        Self { options, blobs: OnceLock::new(), ready: Mutex::default(), trimmed: AtomicBool::default() }
     }
 
     fn blobs(&self) -> Result<&BlobDir, TreeError> {
@@ -110,12 +113,15 @@ impl Trees {
                 ready.pop_front();
             }
         }
-        if let (Some(most), true) = (self.options.max_bytes, brought > 0) {
+        let is_first = !self.trimmed.swap(true, Ordering::Relaxed);
+        if let Some(most) = self.options.max_bytes.filter(|_| is_first || brought > 0) {
             let blobs = blobs.clone();
-            let trimmed = tokio::task::spawn_blocking(move || blobs.trim(most)).await;
-            if let Ok(Err(error)) = trimmed {
-                tracing::warn!(%error, "the cache of trees grows: it can't be trimmed");
-            }
+            // Nobody has to wait for it.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = blobs.trim(most) {
+                    tracing::warn!(%error, "the cache of trees grows: it can't be trimmed");
+                }
+            });
         }
         Ok(tree)
     }

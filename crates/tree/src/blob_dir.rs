@@ -1,7 +1,7 @@
 //! A directory of blobs.
 //!
 //! ```text
-//! ROOT/<sha256>              a whole blob, mode 0555: it may be a program
+//! ROOT/<sha256>              a whole blob, mode 0555: it may be a program. Stores of the same user give some of them a second name
 //! ROOT/.partial/<sha256>     one on its way, with `.lock` (who brings it) and `.validator` beside it
 //! ROOT/.used/<sha256>        empty; its time of modification is when the blob was last used
 //! ROOT/.leases/<process>-<n> the digests of blobs that a living process wants to stay
@@ -107,8 +107,9 @@ impl BlobDir {
             };
             // Blocks only while another process evicts it, and then it is gone.
             file.lock_shared().map_err(BlobDirError::io("lock", &path))?;
-            let links = rustix::fs::fstat(&file).map_err(|errno| BlobDirError::io("look at", &path)(errno.into()))?;
-            if links.st_nlink > 0 {
+            // The file may have names elsewhere too, so that it has one says nothing.
+            let held = rustix::fs::fstat(&file).map_err(|errno| BlobDirError::io("look at", &path)(errno.into()))?;
+            if rustix::fs::stat(&path).is_ok_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)) {
                 return Ok(Some(file));
             }
         }
@@ -339,6 +340,16 @@ mod tests {
         drop(held);
         assert!(blobs.evict(digest).unwrap());
         assert!(blobs.hold(digest).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_blob_that_has_names_elsewhere_is_evicted_here() {
+        let (temp, blobs, digest) = with_blob(b"x");
+        let elsewhere = temp.path().join("elsewhere");
+        fs::hard_link(blobs.path(digest), &elsewhere).unwrap();
+        assert!(blobs.evict(digest).unwrap());
+        assert!(blobs.hold(digest).unwrap().is_none());
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"x");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What becomes of a run when somebody interrupts it: Ctrl-C, kill -9, a repeat; and what it made.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use executr_tests::background::{Background, Home};
@@ -226,4 +227,64 @@ fn an_executor_that_dies_loses_no_run() {
     let told = succeed(&mut system.executr(&["runs", "--follow", &id]));
     assert!(told.contains("[second] through") && told.contains("run completed"), "{told}");
     assert_eq!(ran(&system.home), ["first", "second", "second", "tidied"]);
+}
+
+/// All files below a directory, with their inodes.
+fn files(directory: &Path) -> Vec<(PathBuf, u64)> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .flat_map(|entry| {
+            let (path, found) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+            if found.is_dir() { files(&path) } else { vec![(path, found.ino())] }
+        })
+        .collect()
+}
+
+#[test]
+fn the_bytes_of_runs_here_are_on_the_disk_once() {
+    let home = Home::new();
+    let project = home.path().join("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("large"), vec![b'x'; 3 << 20]).unwrap();
+    fs::write(
+        project.join("ci.yaml"),
+        r#"
+name: shares
+jobs:
+  make:
+    steps: ["head -c 2000000 large > made"]
+    outputs: { made: made }
+  use:
+    needs: [make]
+    inputs: [made]
+    steps: ["test $(wc -c < made) = 2000000"]
+"#,
+    )
+    .unwrap();
+    for _ in 0..2 {
+        succeed(home.executr(&["run", "ci.yaml"]).current_dir(&project));
+    }
+    let data = home.path().join(".local/state/executr");
+    let runs: Vec<PathBuf> = fs::read_dir(data.join("workflows"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert_eq!(runs.len(), 2);
+    let common: Vec<u64> = files(&data.join("trees")).into_iter().map(|(_, inode)| inode).collect();
+    for run in &runs {
+        let blobs = files(&run.join("blobs"));
+        // Two manifests, and what is in them.
+        assert!(blobs.len() >= 4, "{blobs:?}");
+        let own: Vec<_> = blobs.iter().filter(|(_, inode)| !common.contains(inode)).collect();
+        assert!(own.is_empty(), "{own:?}");
+    }
+    // What a run has stays, whatever becomes of the others and of what they have in common.
+    fs::remove_dir_all(&runs[0]).unwrap();
+    fs::remove_dir_all(data.join("trees")).unwrap();
+    let list = succeed(&mut home.executr(&["runs", "--here", "--output", "json"]));
+    let id = newest(&list);
+    succeed(&mut home.executr(&["artifacts", "get", &id, "made", "--to", "got"]));
+    assert_eq!(fs::metadata(home.path().join("got/made")).unwrap().len(), 2_000_000);
+    succeed(&mut home.executr(&["rerun", &id]));
 }

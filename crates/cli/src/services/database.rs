@@ -16,6 +16,9 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
 
+/// Below the data directory, the blobs of trees that runs on this machine use.
+pub(crate) const TREES: &str = "trees";
+
 /// The data directory, when a flag names it and when not.
 pub(crate) fn data_directory(named: Option<PathBuf>) -> Result<PathBuf> {
     named.map_or_else(host::state_directory, Ok)
@@ -37,6 +40,14 @@ pub(crate) async fn open(place: &DatabasePlace) -> Result<Arc<dyn Store>> {
             open_embedded(SqliteOptions::new(directory)).await?
         }
     })
+}
+
+/// Opens the database of a run on this machine, in its directory. Its blobs are those of all the user's runs and of what
+/// their jobs use, as far as these are kept.
+pub(crate) async fn open_run(data: &Path, directory: &Path) -> Result<Arc<dyn Store>> {
+    make_directory(directory)?;
+    let shared_blobs = Some(data.join(TREES));
+    open_embedded(SqliteOptions { shared_blobs, ..SqliteOptions::new(directory) }).await
 }
 
 /// Opens an embedded database that goes with this process: nothing in it is worth waiting for the disk.

@@ -14,7 +14,7 @@ use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs}
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::services::jobs_limit;
+use crate::services::{TREES, jobs_limit};
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -72,7 +72,7 @@ pub(crate) fn workflow_options(
     secrets: &[String],
 ) -> WorkerOptions {
     let mut options = run_options(data, directory, Cgroups::WhereWritable);
-    options.trees.directory = data.join("trees");
+    options.trees.directory = data.join(TREES);
     options.slots = here.jobs.unwrap_or_else(processors);
     options.kept = here.keep.then(|| KeptDirectories::below(directory.join("kept")));
     options.host.repository = Some(repository.to_owned());

@@ -5,10 +5,13 @@
 //!
 //! A file is on the disk before its row is, and goes after it. So what a crash leaves is a file without a row, which is
 //! deleted sooner or later. A row whose file somebody else took away counts as none.
+//!
+//! With a directory that is shared, files have a second name there: see `SqliteOptions::shared_blobs`.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +31,7 @@ const LOOKED_AT: usize = 1_000;
 pub(super) struct Blobs {
     blobs: PathBuf,
     uploads: PathBuf,
+    shared: Option<PathBuf>,
     synced: bool,
     /// How long each upload is, and when it last grew.
     going_on: Mutex<HashMap<Uuid, (u64, Timestamp)>>,
@@ -36,12 +40,16 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    pub(super) fn new(directory: &Path, synced: bool) -> Result<Self, StoreError> {
+    pub(super) fn new(directory: &Path, shared: Option<PathBuf>, synced: bool) -> Result<Self, StoreError> {
         let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
         if uploads.exists() {
             std::fs::remove_dir_all(&uploads).map_err(from_file(&uploads))?;
         }
-        Ok(Self { blobs, uploads, synced, going_on: Mutex::default(), next: AtomicU8::default() })
+        Ok(Self { blobs, uploads, shared, synced, going_on: Mutex::default(), next: AtomicU8::default() })
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -86,29 +94,73 @@ impl Blobs {
     /// Makes the upload a blob's file, on disk where the store is synced.
     pub(super) fn keep(&self, upload: Uuid, digest: Digest) -> Result<(), StoreError> {
         let (from, to) = (self.upload_path(upload), self.path(digest));
-        let Some(directory) = to.parent() else { return Ok(()) };
-        let first = !self.blobs.exists();
-        for made in [directory, &self.uploads] {
-            std::fs::create_dir_all(made).map_err(from_file(made))?;
-        }
+        let is_first = self.make_directory(&to)?;
+        std::fs::create_dir_all(&self.uploads).map_err(from_file(&self.uploads))?;
         let keep = || {
             // Nothing was ever appended to an empty blob's upload.
             let file = File::options().write(true).create(true).truncate(false).open(&from)?;
-            if !self.synced {
-                return std::fs::rename(&from, &to);
+            if self.shared.is_some() {
+                // It may be a program, and is nobody's to write to.
+                file.set_permissions(Permissions::from_mode(0o555))?;
             }
-            file.sync_all()?;
-            std::fs::rename(&from, &to)?;
-            File::open(directory)?.sync_all()?;
-            File::open(&self.blobs)?.sync_all()?;
-            match self.blobs.parent() {
-                Some(parent) if first => File::open(parent)?.sync_all(),
-                _ => Ok(()),
+            if self.synced {
+                file.sync_all()?;
             }
+            std::fs::rename(&from, &to)
         };
         keep().map_err(from_file(&from))?;
+        self.sync_name(&to, is_first)?;
+        self.share(digest, &to);
         self.going_on().remove(&upload);
         Ok(())
+    }
+
+    /// Makes the directory of a blob's file; whether it is the first of all.
+    fn make_directory(&self, file: &Path) -> Result<bool, StoreError> {
+        let is_first = !self.blobs.exists();
+        let directory = file.parent().unwrap_or(&self.blobs);
+        std::fs::create_dir_all(directory).map_err(from_file(directory))?;
+        Ok(is_first)
+    }
+
+    /// Brings the name of a blob's file to the disk, where the store is synced.
+    fn sync_name(&self, file: &Path, is_first: bool) -> Result<(), StoreError> {
+        let above = self.blobs.parent().filter(|_| is_first);
+        for directory in [file.parent(), Some(&self.blobs), above].into_iter().flatten().filter(|_| self.synced) {
+            File::open(directory).and_then(|opened| opened.sync_all()).map_err(from_file(directory))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a blob's file its name where others look for it.
+    fn share(&self, digest: Digest, file: &Path) {
+        let Some(shared) = &self.shared else { return };
+        let name = shared.join(digest.to_string());
+        let linked = std::fs::create_dir_all(shared).and_then(|()| std::fs::hard_link(file, &name));
+        if let Err(error) = linked.or_else(|error| if name.exists() { Ok(()) } else { Err(error) }) {
+            // They get it by another way, and have it twice.
+            tracing::debug!(%error, blob = %name.display(), "a blob can't be shared");
+        }
+    }
+
+    /// Takes a blob over that others have, and returns its length; `None` when they don't have it.
+    pub(super) fn take_shared(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let (from, to) = (shared.join(digest.to_string()), self.path(digest));
+        // Not a link, or whatever else somebody put there.
+        if !std::fs::symlink_metadata(&from).is_ok_and(|found| found.is_file()) {
+            return Ok(None);
+        }
+        let is_first = self.make_directory(&to)?;
+        // What stands there under this name was found to be torn.
+        delete(&to)?;
+        if let Err(error) = std::fs::hard_link(&from, &to) {
+            // Gone meanwhile, or its file system has no more names for it: it comes as any other.
+            tracing::debug!(%error, blob = %from.display(), "a blob can't be taken over");
+            return Ok(None);
+        }
+        self.sync_name(&to, is_first)?;
+        std::fs::metadata(&to).map(|found| Some(found.len())).map_err(from_file(&to))
     }
 
     /// Forgets an upload.

@@ -74,7 +74,7 @@ impl SqliteStore {
         schema::migrate(&mut connection, options.clock.now())?;
         let checkpointer = Checkpointer::start(database.clone(), &mut connection)?;
         let logs = Arc::new(Logs::new(directory.join("output"), options.synced));
-        let blobs = Arc::new(Blobs::new(directory, options.synced)?);
+        let blobs = Arc::new(Blobs::new(directory, options.shared_blobs.clone(), options.synced)?);
         let parts = WriterParts {
             logs: logs.clone(),
             checkpointer,
@@ -111,6 +111,15 @@ impl SqliteStore {
         command: impl FnOnce(&mut Writer<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.counted(self.writer.call(kind, command)).await
+    }
+
+    /// The size of a blob that has a row and its file, and touches it.
+    async fn touch_own_blob(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+        let Some(size) = self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await? else {
+            return Ok(None);
+        };
+        let blobs = self.blobs.clone();
+        Ok(blocking(move || blobs.is_there(digest, size)).await?.then_some(size))
     }
 
     pub(super) async fn read<T: Send + 'static>(
@@ -266,7 +275,7 @@ impl Store for SqliteStore {
         // What is deleted and what is finished must not meet; what is finished beside each other shares its syncs.
         let _not_deleted = self.blob_files.read().await;
         let uploaded = self.blobs.uploaded(upload);
-        let known = self.touch_blob(digest).await?;
+        let known = self.touch_own_blob(digest).await?;
         if uploaded.unwrap_or(0) != size && !(known.is_some() && uploaded.is_none()) {
             return Err(StoreError::UploadGap { end: uploaded.unwrap_or(0), offset: size });
         }
@@ -284,11 +293,17 @@ impl Store for SqliteStore {
     }
 
     async fn touch_blob(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
-        let Some(size) = self.write(Kind::Other, move |writer| writer.touch_blob(digest)).await? else {
-            return Ok(None);
-        };
+        let known = self.touch_own_blob(digest).await?;
+        if known.is_some() || !self.blobs.is_shared() {
+            return Ok(known);
+        }
+        let _not_deleted = self.blob_files.read().await;
         let blobs = self.blobs.clone();
-        Ok(blocking(move || blobs.is_there(digest, size)).await?.then_some(size))
+        let taken = blocking(move || blobs.take_shared(digest)).await?;
+        if let Some(size) = taken {
+            self.write(Kind::Other, move |writer| writer.put_blob(digest, size)).await?;
+        }
+        Ok(taken)
     }
 
     async fn read_blob(&self, digest: Digest, offset: u64) -> Result<Option<Bytes>, StoreError> {

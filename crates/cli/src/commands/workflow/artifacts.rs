@@ -13,11 +13,11 @@ use executr_tree::{BlobDir, BlobDirError, Existing, Manifest, export, materialis
 
 use super::transfer;
 
-use crate::arguments::{ArtifactPlace, ArtifactsCommand, DatabasePlace, OutputForm};
+use crate::arguments::{ArtifactPlace, ArtifactsCommand, OutputForm};
 use crate::connection::connect;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRuns, data_directory, open, rules_here};
+use crate::services::{KeptRuns, TREES, data_directory, open_run, rules_here};
 use crate::show::{Align, Column, Progress, Table, ago, amount, now, write_json};
 
 pub(in crate::commands) async fn artifacts(command: ArtifactsCommand) -> Result<Exit> {
@@ -38,12 +38,13 @@ enum Source {
 
 impl Source {
     async fn of(run: Option<RunId>, place: &ArtifactPlace) -> Result<Self> {
-        let kept = KeptRuns::of(&data_directory(place.data_dir.clone())?);
+        let data = data_directory(place.data_dir.clone())?;
+        let kept = KeptRuns::of(&data);
         let Some(run) = run.filter(|run| place.here || kept.has(*run)) else {
             return connect(&place.connection).map(Self::There);
         };
         let (directory, _) = kept.open(run)?;
-        let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
+        let store = open_run(&data, directory.path()).await?;
         let coordinator = Coordinator::start(store, rules_here(), Arc::new(Unobserved))
             .await
             .map_err(|error| Failure::api(&error, None))?;
@@ -130,7 +131,7 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
         return Err(Failure::new(Exit::NOT_FOUND, format!("run {run} made no artifact `{name}`"))
             .remedy(format!("what it made: {there}")));
     };
-    let blobs = BlobDir::open(data_directory(place.data_dir.clone())?.join("trees")).map_err(unkept)?;
+    let blobs = BlobDir::open(data_directory(place.data_dir.clone())?.join(TREES)).map_err(unkept)?;
     let progress = Progress::of_things("getting the artifact", 0);
     let watch = |at: wire::Progress| progress.reach(at.blobs, at.of_blobs);
     let fetched = wire::fetch(&source.blobs(), &blobs, found.artifact.tree, &watch).await;

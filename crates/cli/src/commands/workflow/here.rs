@@ -10,10 +10,10 @@ use executr_spec::{RunId, Tenant};
 use executr_worker::{KeptDirectories, ShutdownHandle};
 
 use super::{load, picture, source};
-use crate::arguments::{DatabasePlace, WorkflowArgs, WorkflowHereArgs};
+use crate::arguments::{WorkflowArgs, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open, rules_here, worker};
+use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open_run, rules_here, worker};
 use crate::show::now;
 
 /// Runs a workflow, or goes on with a run of it.
@@ -125,7 +125,7 @@ impl Process {
         secrets: &[String],
     ) -> Result<Self> {
         let start = async {
-            let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
+            let store = open_run(data, directory.path()).await?;
             Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)
         };
         let options = worker::workflow_options(data, directory.path(), &note.repository, here, secrets);

@@ -1,26 +1,27 @@
 //! `executr runs`
 
 use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
 
 use executr_api::{RunCancel, RunClient as _, RunJobView, RunQuery, RunView};
 use executr_coordinator::{Coordinator, Unobserved};
 use executr_spec::{RunId, Tenant};
 
 use super::{there, watch};
-use crate::arguments::{DatabasePlace, OutputForm, RunsArgs};
+use crate::arguments::{OutputForm, RunsArgs};
 use crate::connection::connect;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRuns, data_directory, open, rules_here};
+use crate::services::{KeptRuns, data_directory, open_run, rules_here};
 use crate::show::run::{run_lines, runs_table};
 use crate::show::{now, write_json};
-use std::sync::Arc;
 
 pub(in crate::commands) async fn runs(arguments: RunsArgs) -> Result<Exit> {
     let data = data_directory(arguments.data_dir.clone())?;
     let kept = KeptRuns::of(&data);
     match arguments.id {
-        Some(run) if arguments.here || kept.has(run) => one_here(&kept, run, &arguments).await,
+        Some(run) if arguments.here || kept.has(run) => one_here(&data, &kept, run, &arguments).await,
         Some(run) => one_there(run, &arguments).await,
         None if arguments.here => list_here(&kept, &arguments),
         None => list_there(&arguments).await,
@@ -79,7 +80,7 @@ async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
 }
 
 /// Reads a run's own database. One that is open elsewhere can't be read, and is told by what was noted when it began.
-async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<Exit> {
+async fn one_here(data: &Path, kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<Exit> {
     if arguments.cancel || arguments.follow {
         return Err(Failure::usage("a run on this machine is followed and cancelled where it was started: by Ctrl-C"));
     }
@@ -92,7 +93,7 @@ async fn one_here(kept: &KeptRuns, run: RunId, arguments: &RunsArgs) -> Result<E
         return Ok(Exit::SUCCESS);
     }
     let (directory, _) = kept.open(run)?;
-    let store = open(&DatabasePlace::Embedded(directory.path().to_owned())).await?;
+    let store = open_run(data, directory.path()).await?;
     let told = |error| Failure::api(&error, None);
     let coordinator = Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)?;
     let client = coordinator.client(Tenant::default());
