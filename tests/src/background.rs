@@ -189,6 +189,10 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
+        // Somebody else may have its number by now.
+        if self.has_ended() {
+            return;
+        }
         self.terminate();
         if self.wait().is_none() {
             self.kill();

@@ -156,6 +156,27 @@ jobs:
 }
 
 #[test]
+fn flags_that_cannot_be_meant_are_refused_with_what_to_write() {
+    let home = Home::new();
+    let path = file(&home, CHAIN);
+    fs::write(home.path().join("bad.env"), "A=1\nnonsense\n").unwrap();
+    for (flags, told) in [
+        (&["--jobs", "0"][..], "1..=10000"),
+        (&["--env", "A"], "NAME=VALUE"),
+        (&["--env-file", "none.env"], "none.env: No such file"),
+        (&["--env-file", "bad.env"], "bad.env: line 2"),
+        (&["--env-file", "bad.env"], "NAME=value lines"),
+        (&["--format", "fancy"], "structured"),
+        (&["--fail-fast=maybe"], "true, false"),
+    ] {
+        let output = home.executr(&["run", path.to_str().unwrap()]).args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {}", text(&output.stdout));
+        assert!(text(&output.stderr).contains(told), "{flags:?}: {}", text(&output.stderr));
+        assert!(written(&output).is_empty());
+    }
+}
+
+#[test]
 fn a_dry_run_says_what_would_run_and_needs_nobody() {
     let content = "
 jobs:

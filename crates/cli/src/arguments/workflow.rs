@@ -39,7 +39,7 @@ pub(crate) struct WorkflowArgs {
 #[command(next_help_heading = "Workflows")]
 pub(crate) struct WorkflowHereArgs {
     /// At most so many jobs at a time; by default as many as there are processors
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) jobs: Option<u32>,
     /// Leave the jobs' directories where they can be looked at, and say where that is
     #[arg(long)]

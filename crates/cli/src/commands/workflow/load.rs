@@ -104,11 +104,12 @@ fn local_file(repository: &Path, path: &str) -> Result<FileContent> {
 
 /// The variables of an `--env-file`.
 fn env_file(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::USAGE, format!("could not read {}: {error}", path.display())))?;
-    executr_worker::variables_in(&text).map_err(|error| {
-        Failure::new(Exit::USAGE, format!("{}:{error}", path.display())).remedy("write NAME=value lines")
-    })
+    const REMEDY: &str = "--env-file wants a text file of NAME=value lines";
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::USAGE, format!("could not read {}: {error}", path.display())).remedy(REMEDY)
+    })?;
+    executr_worker::variables_in(&text)
+        .map_err(|error| Failure::new(Exit::USAGE, format!("{}: {error}", path.display())).remedy(REMEDY))
 }
 
 /// Says what would run.
