@@ -1,10 +1,13 @@
 //! The small single-threaded program inside a sandbox that spawns, streams and ends processes.
 //!
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
+//! - [`init`]: the agent as the first process of a container, which starts a keeper for each driver that calls;
 //! - `spawn`: how a process is made, and why it couldn't be;
+//! - `identity`: as whom it runs, and whose its files are;
 //! - `directory`: a task's directory and files, made and removed;
 //! - `spare`: an empty directory kept from one task for the next;
 //! - `processes`: what runs below this process;
+//! - `signals`: signals as something to wait for;
 //! - [`cgroup`]: control groups: limits, listing and ending what runs, and removing what dead owners left.
 //!
 //! No runtime and no threads: one loop waits for everything. It reads neither environment nor terminal, prints
@@ -12,7 +15,10 @@
 
 pub mod cgroup;
 mod directory;
+mod identity;
+pub mod init;
 pub mod keeper;
 mod processes;
+mod signals;
 mod spare;
 mod spawn;

@@ -1,12 +1,29 @@
-//! The agent as a program of its own; `executr keeper` is the same within the one program people install.
+//! The agent as a program of its own. Without arguments it is a keeper, as `executr keeper` is within the one program
+//! people install; with `serve SOCKET [SECONDS]` the first process of a container.
 
+use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use executr_agent::{init, keeper};
 
 fn main() -> ExitCode {
-    // SAFETY: descriptor 0 is the socket a driver hands over; nothing else in this program uses it.
-    let control = unsafe { OwnedFd::from_raw_fd(0) };
-    match executr_agent::keeper::run(control) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let served = match &arguments[..] {
+        [] => {
+            // SAFETY: descriptor 0 is the socket a driver hands over; nothing else in this program uses it.
+            let control = unsafe { OwnedFd::from_raw_fd(0) };
+            keeper::run(control)
+        }
+        [word, socket, rest @ ..] if word == "serve" => {
+            let seconds = rest.first().and_then(|seconds| seconds.to_str()?.parse().ok());
+            init::run(Path::new(socket), seconds.map_or(init::PATIENCE, Duration::from_secs))
+        }
+        _ => Err(keeper::Fault::Protocol("there is no such argument".to_owned())),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             use std::io::Write;

@@ -25,6 +25,13 @@ pub(crate) fn descendants() -> Vec<i32> {
     below(own, |pid| children.remove(&pid).unwrap_or_default())
 }
 
+/// The children of this process, zombies among them.
+pub(crate) fn children() -> Vec<i32> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    children_of(own)
+        .unwrap_or_else(|| every_process().filter(|(_, parent)| *parent == own).map(|(process, _)| process).collect())
+}
+
 /// By /proc/PID/task/TID/children: costs as much as the tree is large, not the machine. Some kernels lack it.
 fn by_children_files(own: i32) -> Option<Vec<i32>> {
     children_of(own)?;

@@ -22,6 +22,17 @@ pub enum KeeperError {
         /// How it ended.
         status: ExitStatus,
     },
+    /// Nobody answers at the socket of an agent.
+    #[error("the agent at {} can't be reached: {source}; is the place it runs in still there?", socket.display())]
+    Call {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It was in a place of its own, and is gone.
+    #[error("the agent is gone, and what it ran with it; was its container removed, or out of memory?")]
+    Lost,
     /// It was told to end a task and says nothing, not even when asked. It was ended, and what it ran will be by its
     /// successor.
     #[error(

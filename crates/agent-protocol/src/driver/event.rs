@@ -116,6 +116,8 @@ pub enum StartPhase {
     Chdir,
     /// Executing the program.
     Exec,
+    /// Finding out who is to run it, or becoming that user.
+    User,
 }
 
 /// An error on the agent's side.
@@ -214,6 +216,7 @@ impl TryFrom<v1::StartFailed> for Event {
             v1::StartPhase::Process => StartPhase::Process,
             v1::StartPhase::Chdir => StartPhase::Chdir,
             v1::StartPhase::Exec => StartPhase::Exec,
+            v1::StartPhase::User => StartPhase::User,
             v1::StartPhase::Unspecified => {
                 return Err(KeeperError::Protocol("a failed start without a phase".into()));
             }

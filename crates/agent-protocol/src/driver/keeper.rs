@@ -1,6 +1,7 @@
-//! One keeper process: started, spoken to, restarted, let go.
+//! One keeper: started or called, spoken to, replaced, let go.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,12 +37,22 @@ pub enum Cgroups {
     Never,
 }
 
-/// A keeper process. Dropped, it ends everything it runs and exits; [`Keeper::close`] also waits for that.
+/// Where keepers come from.
+#[derive(Debug, Clone)]
+pub enum KeeperSource {
+    /// Each is a process of this machine, started for it.
+    Process(KeeperOptions),
+    /// An agent that listens on this socket starts one for whoever connects.
+    Socket(PathBuf),
+}
+
+/// A keeper. Dropped, it ends everything it runs and exits; [`Keeper::close`] also waits for that.
 #[derive(Debug)]
 pub struct Keeper {
-    options: KeeperOptions,
+    source: KeeperSource,
     slot: u32,
-    process: tokio::process::Child,
+    /// `None` when it is no child of ours.
+    process: Option<tokio::process::Child>,
     pub(super) wire: Wire,
     pid: u32,
     offers: Offers,
@@ -56,30 +67,39 @@ impl Keeper {
     /// # Errors
     /// When the program can't be started or isn't a keeper of this version.
     pub async fn spawn(options: KeeperOptions) -> Result<Self, KeeperError> {
-        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
-        Self::spawn_in_slot(options, slot, 1).await
+        Self::of(KeeperSource::Process(options)).await
     }
 
-    async fn spawn_in_slot(options: KeeperOptions, slot: u32, next_task: u64) -> Result<Self, KeeperError> {
-        let (mut wire, theirs) = Wire::pair()?;
-        // The socket is the keeper's standard input: so nothing has to run between fork and exec, and the
-        // standard library takes posix_spawn, whose cost doesn't grow with this process.
-        let process = tokio::process::Command::new(&options.program)
-            .args(&options.args)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|source| KeeperError::Spawn { program: options.program.clone(), source })?;
+    /// A keeper from `source`, ready.
+    ///
+    /// # Errors
+    /// When there can be none, or it isn't one of this version.
+    pub async fn of(source: KeeperSource) -> Result<Self, KeeperError> {
+        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
+        Self::in_slot(source, slot, 1).await
+    }
+
+    async fn in_slot(source: KeeperSource, slot: u32, next_task: u64) -> Result<Self, KeeperError> {
+        let (mut wire, process) = match &source {
+            KeeperSource::Process(options) => {
+                let (wire, theirs) = Wire::pair()?;
+                (wire, Some(start(options, theirs)?))
+            }
+            KeeperSource::Socket(path) => {
+                let failed = |source| KeeperError::Call { socket: path.clone(), source };
+                (Wire::connect(path).map_err(failed)?, None)
+            }
+        };
         let hello = Hello {
             protocol: PROTOCOL,
             owner_pid: std::process::id(),
             slot,
-            without_cgroups: options.cgroups == Cgroups::Never,
+            // Elsewhere the groups are the place's own, with the limits it was made with.
+            without_cgroups: !matches!(&source, KeeperSource::Process(o) if o.cgroups == Cgroups::WhereWritable),
         };
         wire.queue(to_agent::Message::Hello(hello)).map_err(KeeperError::TooLong)?;
         let mut keeper = Self {
-            options,
+            source,
             slot,
             process,
             wire,
@@ -111,14 +131,16 @@ impl Keeper {
         self.wire.hang_up();
         // The successor uses the same control group and empties it first: the predecessor must be done with it.
         // One that can't even exit is helped along.
-        if tokio::time::timeout(CLOSE_PATIENCE, self.process.wait()).await.is_err() {
-            self.process.kill().await?;
+        if let Some(process) = &mut self.process
+            && tokio::time::timeout(CLOSE_PATIENCE, process.wait()).await.is_err()
+        {
+            process.kill().await?;
         }
-        *self = Self::spawn_in_slot(self.options.clone(), self.slot, self.next_task).await?;
+        *self = Self::in_slot(self.source.clone(), self.slot, self.next_task).await?;
         Ok(())
     }
 
-    /// Process id of the keeper.
+    /// Process id of the keeper, where it runs.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
@@ -187,15 +209,18 @@ impl Keeper {
         }
     }
 
-    /// Lets the keeper go and waits until it has ended everything it ran and exited.
+    /// Lets the keeper go and waits until it has ended everything it ran and exited; how, is known of a process of ours.
     ///
     /// # Errors
     /// When it can't be waited for.
-    pub async fn close(mut self) -> Result<ExitStatus, KeeperError> {
+    pub async fn close(mut self) -> Result<Option<ExitStatus>, KeeperError> {
         self.wire.hang_up();
         // It may still be telling us about a task: read until it closes, so that nothing holds it up.
         while let Ok(Some(_)) = self.wire.next().await {}
-        Ok(self.process.wait().await?)
+        match &mut self.process {
+            Some(process) => Ok(Some(process.wait().await?)),
+            None => Ok(None),
+        }
     }
 
     /// Ends a task that a dropped [`Task`] left, and reads until its end.
@@ -210,7 +235,11 @@ impl Keeper {
 
     /// Ends the process at once, even one that was stopped.
     pub(super) fn kill(&mut self) -> Result<(), KeeperError> {
-        Ok(self.process.start_kill()?)
+        match &mut self.process {
+            Some(process) => Ok(process.start_kill()?),
+            // Not ours to kill: its place is.
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), KeeperError> {
@@ -231,11 +260,28 @@ impl Keeper {
     }
 
     async fn died(&mut self) -> KeeperError {
-        match self.process.wait().await {
-            Ok(status) => KeeperError::Died { status },
-            Err(error) => error.into(),
+        match &mut self.process {
+            None => KeeperError::Lost,
+            Some(process) => match process.wait().await {
+                Ok(status) => KeeperError::Died { status },
+                Err(error) => error.into(),
+            },
         }
     }
+}
+
+/// A keeper process at the other end of `theirs`.
+///
+/// The socket is its standard input: so nothing has to run between fork and exec, and the standard library takes
+/// posix_spawn, whose cost doesn't grow with this process.
+fn start(options: &KeeperOptions, theirs: OwnedFd) -> Result<tokio::process::Child, KeeperError> {
+    tokio::process::Command::new(&options.program)
+        .args(&options.args)
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|source| KeeperError::Spawn { program: options.program.clone(), source })
 }
 
 /// How long a keeper that is to be replaced may take to end what it runs.

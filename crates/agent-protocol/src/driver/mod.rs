@@ -1,6 +1,6 @@
 //! The calling side: starts an agent and speaks to it.
 //!
-//! A [`Keeper`] is one agent process on this machine, reused from task to task, one task at a time; a [`Task`]
+//! A [`Keeper`] is one agent process, on this machine or behind the socket of another agent, reused from task to task, one task at a time; a [`Task`]
 //! borrows it from start to end and yields what happens, in order. Reads go straight from the socket into one
 //! reused buffer: no tokio task, channel or timer stands between an agent and its caller, because what is spent
 //! here is spent once per job.
@@ -15,7 +15,7 @@ mod wire;
 
 pub use error::KeeperError;
 pub use event::{Ended, Event, Exit, Failure, Offers, PeakMemory, StartFailed, StartPhase, Stream, Usage};
-pub use keeper::{Cgroups, Keeper, KeeperOptions};
+pub use keeper::{Cgroups, Keeper, KeeperOptions, KeeperSource};
 pub use task::Task;
 
 pub use crate::v1::{File, Limits, ResourceLimit, StartTask};

@@ -7,11 +7,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use bytes::BytesMut;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -41,14 +43,30 @@ impl Wire {
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let wire = Self {
-            socket: watch(ours, Interest::READABLE)?,
+        Ok((Self::over(ours)?, theirs))
+    }
+
+    /// A connection to whoever listens at `path`.
+    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+        let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+        // By way of its directory: an address holds only 108 bytes.
+        let directory = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        let address = SocketAddrUnix::new(&short)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Answered at once or not at all, as long as fewer wait than may.
+        rustix::net::connect(&socket, &address)?;
+        Self::over(socket)
+    }
+
+    fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            socket: watch(socket, Interest::READABLE)?,
             input: BytesMut::new(),
             last_read: 0,
             output: Vec::new(),
             written: 0,
-        };
-        Ok((wire, theirs))
+        })
     }
 
     /// Puts a message behind those that wait to be written.

@@ -5,10 +5,9 @@
 //! wakes: its start and its end.
 
 use std::ffi::{OsStr, c_int};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use executr_agent_protocol::PROTOCOL;
@@ -25,6 +24,7 @@ use super::task::Task;
 use crate::cgroup::{Hierarchies, Limiter, Mark, SlotGroup, remove_of_dead_owners};
 use crate::directory;
 use crate::processes;
+use crate::signals;
 use crate::spare::Spare;
 use crate::spawn::Spawner;
 
@@ -53,7 +53,7 @@ impl Keeper {
     pub(super) fn new(control: OwnedFd) -> Result<Self, Fault> {
         Ok(Self {
             control: Control::new(control),
-            signals: child_signals().map_err(Fault::system("no signalfd could be made"))?,
+            signals: signals::descriptor(&[libc::SIGCHLD]).map_err(Fault::system("no signalfd could be made"))?,
             spawner: Spawner::new().map_err(Fault::system("processes can't be prepared"))?,
             limiter: Limiter::none("the keeper wasn't greeted"),
             slot: None,
@@ -257,7 +257,7 @@ impl Keeper {
             task.read(1, &mut self.room, &mut self.control)?;
         }
         if !signals.is_empty() {
-            take_signals(&self.signals);
+            drop(signals::take(&self.signals));
             self.children_changed = true;
         }
         if control.contains(PollFlags::OUT) {
@@ -321,7 +321,7 @@ pub(super) fn prepare_process(control: OwnedFd) -> Result<OwnedFd, Fault> {
     let _ = rustix::process::setsid();
     // So that no directory stays in use because keepers were started in it.
     rustix::process::chdir("/").map_err(system("the root directory can't be entered"))?;
-    reset_signals();
+    signals::reset();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(system("this process can't become a subreaper"))?;
     Ok(moved)
@@ -354,43 +354,4 @@ fn keep_from_children(first: RawFd) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// Blocks all signals and gives each its default meaning.
-fn reset_signals() {
-    /// Bytes of a signal set to the kernel.
-    const SET: usize = 8;
-    // Handler, flags, restorer and mask as the kernel lays them out: all zero is the default on every machine.
-    let default = [0_u64; 4];
-    // SAFETY: plain calls on valid memory; a signal number that may not be changed is only an error. The system call
-    // itself, since the C library keeps two signals to itself that a parent may have ignored all the same.
-    unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
-        for number in 1..=libc::SIGRTMAX() {
-            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), ptr::null_mut::<u64>(), SET);
-        }
-    }
-}
-
-/// A descriptor that is readable when a child has ended.
-fn child_signals() -> Result<OwnedFd, Errno> {
-    // SAFETY: plain calls on a zeroed set; the descriptor made is nobody else's.
-    unsafe {
-        let mut ends = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigaddset(&raw mut ends, libc::SIGCHLD);
-        let fd = libc::signalfd(-1, &raw const ends, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 {
-            return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL));
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-/// Takes what a signalfd holds: one record at most, since equal signals that wait are one.
-fn take_signals(signals: &OwnedFd) {
-    let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
-    // Nothing there is fine.
-    let _ = rustix::io::read(signals.as_fd(), &mut record);
 }

@@ -30,7 +30,7 @@ pub enum Fault {
         source: Errno,
     },
     /// The driver can't be understood.
-    #[error("the driver can't be understood: {0}; a keeper is started by executr itself, not by hand")]
+    #[error("the driver can't be understood: {0}; an agent is started by executr itself, not by hand")]
     Protocol(String),
 }
 
@@ -41,7 +41,7 @@ impl From<FrameError> for Fault {
 }
 
 impl Fault {
-    fn system(what: &'static str) -> impl FnOnce(Errno) -> Fault {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> Fault {
         move |source| Fault::System { what, source }
     }
 }

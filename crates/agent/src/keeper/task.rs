@@ -17,6 +17,7 @@ use super::control::Control;
 use super::ending::Ending;
 use crate::cgroup::{Limiter, TaskGroup};
 use crate::directory;
+use crate::identity::{self, Identity};
 use crate::spare::Spare;
 use crate::spawn::{SpawnError, Spawner};
 
@@ -85,7 +86,23 @@ impl Task {
                 failed(SpawnError { phase: StartPhase::Directory, failure: (&error).into() }, false)
             })?;
         }
-        Self::start_in(directory, request, spawner, limiter).map_err(|error| failed(error, true))
+        Self::given(directory, request)
+            .and_then(|identity| Self::start_in(directory, request, spawner, limiter, identity.as_ref()))
+            .map_err(|error| failed(error, true))
+    }
+
+    /// Who runs it; the directory is that user's from here on, where it is to be.
+    fn given(directory: &Path, request: &StartTask) -> Result<Option<Identity>, SpawnError> {
+        if request.user.is_empty() {
+            return Ok(None);
+        }
+        let identity = Identity::find(&request.user)
+            .map_err(|error| SpawnError { phase: StartPhase::User, failure: (&error).into() })?;
+        if request.create_directory || request.give_directory {
+            identity::give(directory, &identity)
+                .map_err(|error| SpawnError { phase: StartPhase::Directory, failure: (&error).into() })?;
+        }
+        Ok(Some(identity))
     }
 
     fn start_in(
@@ -93,11 +110,16 @@ impl Task {
         request: &StartTask,
         spawner: &mut Spawner,
         limiter: &Limiter,
+        identity: Option<&Identity>,
     ) -> Result<Self, SpawnError> {
         for file in &request.files {
             let path = directory.join(std::ffi::OsStr::from_bytes(&file.path));
             directory::write_file(&path, &file.content, file.mode)
                 .map_err(|error| SpawnError { phase: StartPhase::File, failure: (&error).into() })?;
+            if let Some(identity) = identity {
+                identity::give(&path, identity)
+                    .map_err(|error| SpawnError { phase: StartPhase::File, failure: (&error).into() })?;
+            }
         }
         let unlimited = v1::Limits::default();
         let limits =
@@ -109,7 +131,7 @@ impl Task {
         };
         let (stdout, stdout_writer) = pipe()?;
         let (stderr, stderr_writer) = pipe()?;
-        let main = spawner.spawn(request, stdout_writer.as_fd(), stderr_writer.as_fd(), &joins)?;
+        let main = spawner.spawn(request, stdout_writer.as_fd(), stderr_writer.as_fd(), &joins, identity)?;
         Ok(Self {
             id: request.task_id,
             main,

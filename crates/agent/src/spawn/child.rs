@@ -12,8 +12,8 @@ use executr_agent_protocol::v1::ResourceLimit;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
-use super::MAX_JOINS;
 use super::image::Prepared;
+use super::{Becoming, MAX_JOINS};
 
 /// Bytes of the child's stack; it uses a few hundred.
 const STACK: usize = 64 * 1024;
@@ -28,6 +28,7 @@ pub(super) enum Phase {
     Cgroup,
     Chdir,
     Rlimits,
+    User,
     Exec,
 }
 
@@ -52,6 +53,7 @@ pub(super) struct Plan<'task> {
     joins: [RawFd; MAX_JOINS],
     rlimits: *const ResourceLimit,
     rlimit_count: usize,
+    becoming: Becoming<'task>,
     parent: libc::pid_t,
     failure: Option<ChildFailure>,
     borrows: PhantomData<&'task ()>,
@@ -63,6 +65,7 @@ impl<'task> Plan<'task> {
         stdio: [RawFd; 3],
         joins: [RawFd; MAX_JOINS],
         rlimits: &'task [ResourceLimit],
+        becoming: Becoming<'task>,
     ) -> Self {
         debug_assert!(stdio.iter().all(|fd| *fd > 2));
         Self {
@@ -74,6 +77,7 @@ impl<'task> Plan<'task> {
             joins,
             rlimits: rlimits.as_ptr(),
             rlimit_count: rlimits.len(),
+            becoming,
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             failure: None,
             borrows: PhantomData,
@@ -173,18 +177,10 @@ unsafe fn become_program(plan: &Plan<'_>) -> ChildFailure {
                 return failed(Phase::Session);
             }
         }
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if libc::getppid() != plan.parent {
-            // It died before it could be watched.
-            libc::_exit(127);
-        }
         for group in plan.joins {
             if group >= 0 && libc::write(group, c"0".as_ptr().cast(), 1) < 0 {
                 return failed(Phase::Cgroup);
             }
-        }
-        if libc::chdir(plan.directory) < 0 {
-            return failed(Phase::Chdir);
         }
         for number in 0..plan.rlimit_count {
             let wanted = &*plan.rlimits.add(number);
@@ -193,6 +189,18 @@ unsafe fn become_program(plan: &Plan<'_>) -> ChildFailure {
                 return failed(Phase::Rlimits);
             }
         }
+        if !become_user(&plan.becoming) {
+            return failed(Phase::User);
+        }
+        if libc::chdir(plan.directory) < 0 {
+            return failed(Phase::Chdir);
+        }
+        // Only now: the kernel forgets it when the user changes.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != plan.parent {
+            // It died before it could be watched.
+            libc::_exit(127);
+        }
         // The keeper blocks all signals, and handles or ignores none; execve keeps the mask.
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut none);
@@ -200,6 +208,39 @@ unsafe fn become_program(plan: &Plan<'_>) -> ChildFailure {
 
         execute(plan)
     }
+}
+
+/// Becomes the user the program is to run as, and gives up what the agent may do beyond that; whether that worked.
+///
+/// By system calls themselves: the C library's functions tell other threads, of which there are none here.
+///
+/// # Safety
+/// As [`become_program`].
+unsafe fn become_user(becoming: &Becoming<'_>) -> bool {
+    /// `_LINUX_CAPABILITY_VERSION_3`, of two words for each of the three sets.
+    const VERSION: u32 = 0x2008_0522;
+    // SAFETY: system calls on valid pointers and plain numbers.
+    unsafe {
+        if let Some(identity) = becoming.identity {
+            let (groups, gid, uid) = (&identity.groups, identity.gid, identity.uid);
+            if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) < 0
+                || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
+                || libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0
+            {
+                return false;
+            }
+        }
+        if becoming.without_privileges {
+            let header = [VERSION, 0];
+            let none = [0_u32; 6];
+            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+                || libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) < 0
+            {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 /// Executes the first candidate that can be.

@@ -27,6 +27,14 @@ pub(super) fn limits(errno: Errno) -> Failure {
     )
 }
 
+/// The process couldn't become who it is to run as.
+pub(super) fn user(errno: Errno, user: &str) -> Failure {
+    let whom = if user.is_empty() { "the step's user" } else { user };
+    let message =
+        format!("it can't run as {whom}: {errno}; the agent must be root in its place, with SETUID and SETGID");
+    failure(errno, message, b"")
+}
+
 /// The directory couldn't be entered.
 pub(super) fn chdir(errno: Errno, directory: &[u8]) -> Failure {
     let shown = text(directory);

@@ -18,8 +18,19 @@ use rustix::io::Errno;
 use child::{ChildStack, Plan};
 use image::Image;
 
+use crate::identity::Identity;
+
 /// Control groups a child may join before it executes: one per hierarchy.
 pub(crate) const MAX_JOINS: usize = 4;
+
+/// Who runs a program, and with how little.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Becoming<'task> {
+    /// Whoever runs the agent when `None`.
+    pub(crate) identity: Option<&'task Identity>,
+    /// Without any capability, for good.
+    pub(crate) without_privileges: bool,
+}
 
 /// Why there is no process.
 #[derive(Debug)]
@@ -53,6 +64,7 @@ impl Spawner {
         stdout: BorrowedFd<'_>,
         stderr: BorrowedFd<'_>,
         joins: &[OwnedFd],
+        identity: Option<&Identity>,
     ) -> Result<i32, SpawnError> {
         debug_assert!(joins.len() <= MAX_JOINS);
         let request = |message: String| SpawnError {
@@ -69,6 +81,7 @@ impl Spawner {
             [self.null.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
             join_fds,
             &task.resource_limits,
+            Becoming { identity, without_privileges: task.without_privileges },
         );
         let pid = self
             .stack
@@ -86,6 +99,9 @@ impl Spawner {
             }
             child::Phase::Cgroup | child::Phase::Rlimits => {
                 SpawnError { phase: v1::StartPhase::Limits, failure: explain::limits(failure.errno) }
+            }
+            child::Phase::User => {
+                SpawnError { phase: v1::StartPhase::User, failure: explain::user(failure.errno, &task.user) }
             }
             child::Phase::Chdir => {
                 SpawnError { phase: v1::StartPhase::Chdir, failure: explain::chdir(failure.errno, &task.directory) }

@@ -154,7 +154,7 @@ async fn when_the_driver_hangs_up_all_is_ended_and_removed() {
         let said = until_said(&mut task, "standing").await;
         // Not dropped: dropping a task ends it by itself.
         std::mem::forget(task);
-        let status = within(rig.keeper.close()).await.unwrap();
+        let status = within(rig.keeper.close()).await.unwrap().unwrap();
         assert!(status.success(), "{status}");
         assert!(!pids(&said).iter().any(|pid| lives(*pid)));
         assert!(!lives(keeper));
