@@ -102,6 +102,37 @@ fn the_second_ctrl_c_ends_a_run_at_once() {
 }
 
 #[test]
+fn a_run_whose_reader_goes_away_is_cancelled_in_order() {
+    let home = Home::new();
+    let file = home.path().join("unseen.yaml");
+    let at = home.path().display();
+    fs::write(
+        &file,
+        format!(
+            r#"
+name: unseen
+defaults: {{ executor: {{ kind: local, copy_repo: false }} }}
+jobs:
+  works:
+    steps: ["sleep 600"]
+  tidy:
+    needs: [works]
+    if: always()
+    steps: ["echo tidied > {at}/ran"]
+"#
+        ),
+    )
+    .unwrap();
+    let mut run = spawn(&mut home.executr(&["run", file.to_str().unwrap()]));
+    drop(run.stdout.take());
+    run.wait().unwrap();
+    assert_eq!(line_in(&home.path().join("ran")), "tidied");
+    let runs: Value =
+        serde_json::from_str(&succeed(&mut home.executr(&["runs", "--here", "--output", "json"]))).unwrap();
+    assert_eq!(runs[0]["state"], "cancelled", "{runs}");
+}
+
+#[test]
 fn a_run_on_a_server_is_ended_at_once_by_a_second_call() {
     let system = System::server(&[]);
     let home = &system.home;

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use executr_api::{ApiError, RunCancel, RunClient as _, RunSubmission, RunView};
 use executr_coordinator::{Coordinator, TenantClient, Unobserved};
@@ -103,6 +104,9 @@ pub(in crate::commands) async fn rerun(
     process.attend(view, 0, show, &workflow, &mut signals).await
 }
 
+/// So often at least it is looked whether a run has ended that nobody sees.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Everything that a run needs in this process.
 struct Process {
     directory: KeptRun,
@@ -172,8 +176,7 @@ impl Process {
             }
         };
         if shown.is_err() {
-            // Nobody looks any more: what runs is ended as by Ctrl-C.
-            drop(client.cancel_run(run, how).await);
+            end_unseen(&client, run, how, signals).await;
         }
         // Workspaces are cleaned up before the worker goes.
         handle.drain();
@@ -201,6 +204,23 @@ impl Process {
         }
         shown?;
         Ok(picture::exit(view.state))
+    }
+}
+
+/// Ends a run that nobody looks at any more, as by Ctrl-C. What it can't be asked to do is left to whoever goes on with it.
+async fn end_unseen(client: &TenantClient, run: RunId, mut how: RunCancel, signals: &mut Signals) {
+    loop {
+        match client.cancel_run(run, how).await {
+            Ok(view) if !view.state.is_final() => {}
+            _ => return,
+        }
+        tokio::select! {
+            view = client.wait_run(run, LOOK_EVERY) => match view {
+                Ok(view) if !view.state.is_final() => {}
+                _ => return,
+            },
+            () = signals.next() => how = RunCancel::AtOnce,
+        }
     }
 }
 
