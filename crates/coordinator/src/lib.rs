@@ -15,6 +15,7 @@ mod clock;
 mod coordinator;
 mod core;
 mod draw;
+mod driven;
 mod exchange;
 mod fleet;
 mod flight;

@@ -6,18 +6,20 @@ use std::time::Duration;
 use executr_api::output::OutputChunk;
 use executr_api::{ApiError, ErrorCode, OutputEvent, OutputFollow, OutputStream};
 use executr_spec::JobId;
+use executr_store::OutputSlice;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
 use super::SLICE;
 use crate::core::Core;
+use crate::driven::driven;
 use crate::refusal;
 use crate::watches::Watch;
 
 /// The store is looked at this often at least, should a signal from elsewhere have been lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Where a reader stands. Nothing is read ahead: a slow reader holds one slice.
+/// Where a reader stands. A slow reader holds a slice, and two that are read ahead.
 struct Follower {
     core: Arc<Core>,
     job: JobId,
@@ -29,35 +31,47 @@ struct Follower {
     attempt: u32,
     announced: bool,
     offset: u64,
+    /// What a look at the store brought that wasn't used yet.
+    read: Option<OutputSlice>,
+    /// The attempt has ended and all of its output was read.
+    read_through: bool,
     ended: bool,
 }
 
 /// A job's output.
 pub(crate) async fn follow(core: &Arc<Core>, job: JobId, asked: OutputFollow) -> Result<OutputStream, ApiError> {
     let watch = core.watches.watch(job);
-    let record = core.record_of(job).await?;
-    if let Some(attempt) = asked.attempt
-        && (attempt == 0 || attempt > record.attempt)
-    {
-        let text = format!("job {job} has no attempt {attempt}; its last is {}", record.attempt);
-        return Err(ApiError::new(ErrorCode::NotFound, text).with("attempt", attempt));
-    }
-    let follower = Follower {
+    let mut follower = Follower {
         core: Arc::clone(core),
         job,
         watch,
         follow: asked.follow,
         only: asked.attempt.is_some(),
-        attempt: asked.attempt.unwrap_or(record.attempt),
+        attempt: asked.attempt.unwrap_or(0),
         announced: false,
         offset: asked.offset,
+        read: None,
+        read_through: false,
         ended: false,
     };
-    Ok(stream::try_unfold(
-        follower,
-        |mut follower| async move { Ok(follower.next().await?.map(|event| (event, follower))) },
-    )
-    .boxed())
+    // An attempt that there is tells by its output; any other is looked for.
+    if follower.attempt > 0 {
+        follower.read = core.store.output(job, follower.attempt, asked.offset, SLICE).await.map_err(refusal::store)?;
+    }
+    if follower.read.is_none() {
+        let record = core.record_of(job).await?;
+        if let Some(attempt) = asked.attempt
+            && (attempt == 0 || attempt > record.attempt)
+        {
+            let text = format!("job {job} has no attempt {attempt}; its last is {}", record.attempt);
+            return Err(ApiError::new(ErrorCode::NotFound, text).with("attempt", attempt));
+        }
+        follower.attempt = asked.attempt.unwrap_or(record.attempt);
+    }
+    let events = stream::try_unfold(follower, |mut follower| async move {
+        Ok(follower.next().await?.map(|event| (event, follower)))
+    });
+    Ok(driven(events.boxed()))
 }
 
 impl Follower {
@@ -80,18 +94,27 @@ impl Follower {
             if !std::mem::replace(&mut self.announced, true) {
                 return Ok(Some(OutputEvent::Attempt(self.attempt)));
             }
-            let slice = self.core.store.output(self.job, self.attempt, self.offset, SLICE).await;
-            let slice = slice.map_err(refusal::store)?.ok_or_else(|| refusal::no_job(self.job))?;
-            if !slice.records.is_empty() {
+            if !self.read_through {
+                let slice = match self.read.take() {
+                    Some(slice) => slice,
+                    None => self.look().await?,
+                };
                 let chunk = OutputChunk { offset: self.offset, records: slice.records };
-                self.offset = chunk.end();
-                return Ok(Some(OutputEvent::Chunk(chunk)));
+                let end = if chunk.records.is_empty() { self.offset } else { chunk.end() };
+                self.read_through = slice.sealed && end >= slice.end;
+                if !chunk.records.is_empty() {
+                    self.offset = end;
+                    return Ok(Some(OutputEvent::Chunk(chunk)));
+                }
+                // Nothing is left of what was asked for, also when that began behind the end.
+                self.read_through = slice.sealed;
             }
-            if slice.sealed || !self.follow {
+            if self.read_through || !self.follow {
                 // Read after the end of the attempt, so what it says of a next one is no older.
                 let job = self.core.record_of(self.job).await?;
                 if self.follow && !self.only && job.attempt > self.attempt {
-                    (self.attempt, self.offset, self.announced) = (self.attempt + 1, 0, false);
+                    (self.attempt, self.offset) = (self.attempt + 1, 0);
+                    (self.announced, self.read_through) = (false, false);
                     continue;
                 }
                 if !self.follow || self.only || job.state.is_final() {
@@ -100,6 +123,11 @@ impl Follower {
             }
             self.wait().await?;
         }
+    }
+
+    async fn look(&self) -> Result<OutputSlice, ApiError> {
+        let slice = self.core.store.output(self.job, self.attempt, self.offset, SLICE).await;
+        slice.map_err(refusal::store)?.ok_or_else(|| refusal::no_job(self.job))
     }
 
     fn end(&mut self, status: executr_api::JobStatus) -> OutputEvent {

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
 use crate::core::Core;
+use crate::driven::driven;
 use crate::refusal;
 use crate::watches::Watch;
 
@@ -18,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// So many events are read from the store at a time.
 const AT_A_TIME: u32 = 500;
 
-/// Where a reader stands. No more is read ahead than one look at the store brings.
+/// Where a reader stands.
 struct Follower {
     core: Arc<Core>,
     run: RunId,
@@ -46,11 +47,10 @@ pub(crate) async fn follow(core: &Arc<Core>, run: RunId, asked: RunEventFollow) 
         // Whoever has them all need not wait for more.
         ended: record.state.is_final() && asked.after >= record.last_event,
     };
-    Ok(stream::try_unfold(
-        follower,
-        |mut follower| async move { Ok(follower.next().await?.map(|event| (event, follower))) },
-    )
-    .boxed())
+    let events = stream::try_unfold(follower, |mut follower| async move {
+        Ok(follower.next().await?.map(|event| (event, follower)))
+    });
+    Ok(driven(events.boxed()))
 }
 
 impl Follower {

@@ -9,7 +9,9 @@ use executr_spec::JobId;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
-use crate::support::{Worker, append, chunk, client, result, settle, start, store, submit, submit_plain};
+use crate::support::{
+    Worker, append, chunk, client, embedded, result, settle, start, start_on, store, submit, submit_plain,
+};
 
 /// What a reader has seen, as text: `#n` for an attempt, the bytes, `!status` for the end.
 fn text(event: OutputEvent) -> String {
@@ -140,7 +142,7 @@ async fn output_is_taken_in_order_and_only_under_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_makes_nobody_hold_more_than_a_slice() {
+async fn a_slow_reader_makes_nobody_hold_more_than_three_slices() {
     let store = store();
     let coordinator = start(&store).await;
     let id = submit_plain(&coordinator, 1).await[0];
@@ -151,21 +153,45 @@ async fn a_slow_reader_makes_nobody_hold_more_than_a_slice() {
         let chunk = chunk(at * part.len() as u64, Stream::Stdout, &part);
         coordinator.append_output(&worker.held[0], "", chunk).await.unwrap();
     }
-    let mut reader = follow(&coordinator, id, LIVE).await;
-    let mut read = 0;
     store.take_calls();
+    let mut reader = follow(&coordinator, id, LIVE).await;
+    let (mut read, mut looks, mut chunks) = (0, 0, 0);
     while read < 4 << 20 {
+        settle().await;
+        looks += store.take_calls().get("output").copied().unwrap_or_default();
+        assert!(looks <= chunks + 2, "two are read ahead: {looks} looks for {chunks} chunks");
         match reader.next().await.unwrap().unwrap() {
             OutputEvent::Chunk(chunk) => {
                 assert!(chunk.records.as_bytes().len() <= 400 << 10, "about 256 KiB and one record");
                 assert_eq!(chunk.offset, read);
                 read = chunk.end();
-                assert_eq!(store.take_calls().get("output"), Some(&1), "nothing is read ahead");
+                chunks += 1;
             }
             OutputEvent::Attempt(_) => {}
             OutputEvent::End(status) => panic!("ended: {status}"),
         }
     }
+}
+
+#[tokio::test]
+async fn readers_who_ask_for_no_more_keep_nobody_from_reading() {
+    let (_directory, store) = embedded().await;
+    let coordinator = start_on(store).await;
+    let id = submit_plain(&coordinator, 1).await[0];
+    Worker::new("w", 1).exchange(&coordinator).await;
+    let mut readers = Vec::new();
+    for _ in 0..64 {
+        readers.push(follow(&coordinator, id, LIVE).await);
+    }
+    // Each is told which attempt it is about, is asked for what is next, and then its reader has other things to do.
+    for reader in &mut readers {
+        reader.next().await.unwrap().unwrap();
+    }
+    for reader in &mut readers {
+        assert!(futures_util::poll!(reader.next()).is_pending());
+    }
+    let job = tokio::time::timeout(Duration::from_secs(60), client(&coordinator).job(id)).await;
+    assert_eq!(job.expect("it isn't kept from reading").unwrap().id, id);
 }
 
 #[tokio::test(start_paused = true)]
