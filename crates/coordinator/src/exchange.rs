@@ -49,6 +49,8 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     if !report.cleaned.is_empty() {
         core.cleaned(&session, &report.cleaned).await?;
     }
+    // What such a job lets go may be ready as soon as its result is taken, for which it needn't be told first.
+    let leads_on = session.any_of_runs(finished.iter().map(|result| &result.fence));
     let results = Wishes {
         finish: finished.into_iter().map(|result| Finish { result }).collect(),
         give_back: report.returned.iter().map(|fence| Return { fence: *fence }).collect(),
@@ -65,7 +67,7 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     let mut wishes = results;
     wishes.renew = open.due(&listed);
     look_up_queues(core, &opened.queues).await?;
-    if !careful && core.ready.fits(&opened.queues, &opened.offers) {
+    if !careful && (leads_on || core.ready.fits(&opened.queues, &opened.offers)) {
         wishes.claim = open.reserve(&report, &opened, &listed);
     }
     let verdicts = open.deliver(wishes, Some(&report)).await?;

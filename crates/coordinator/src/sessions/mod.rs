@@ -332,6 +332,12 @@ impl Session {
         self.state.hold().stale = true;
     }
 
+    /// Whether one of these leases is of a job that belongs to a run.
+    pub(crate) fn any_of_runs<'a>(&self, mut fences: impl Iterator<Item = &'a Fence>) -> bool {
+        let state = self.state.hold();
+        fences.any(|fence| state.leases.get(fence).is_some_and(|held| !matches!(held.part, Part::None)))
+    }
+
     /// The lease is over: its result was taken, it was given back, or lost. True when it was known.
     pub(crate) fn ended(&self, fence: &Fence) -> bool {
         let mut state = self.state.hold();

@@ -57,6 +57,25 @@ async fn a_diamond_runs_as_its_needs_are_met_and_wakes_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_result_lets_go_on_is_claimed_along_with_it() {
+    let store = store();
+    let coordinator = start(&store).await;
+    Plan::new(&["a", "b: a"]).submit(&coordinator).await;
+    let mut worker = Worker::new("w", 1);
+    worker.exchange(&coordinator).await;
+    assert_eq!(worker.names(), ["a"]);
+    worker.end_all();
+    store.take_calls();
+    store.stall("finish", true);
+    let exchange = open(&coordinator, &mut worker).await;
+    // The result's own answer isn't there yet: a store that commits what gathers commits both at once.
+    assert_eq!(store.take_calls().get("claim"), Some(&1));
+    store.stall("finish", false);
+    worker.follow(&exchange.await.unwrap());
+    assert_eq!(worker.names(), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_failure_stops_what_has_not_started_and_jobs_for_it_run() {
     let store = store();
     let coordinator = start(&store).await;
