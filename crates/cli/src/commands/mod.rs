@@ -35,7 +35,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
     let Arguments { logging, command } = arguments;
     logging::start(&logging, usual_level(&command));
     match command {
-        Command::Run(arguments) if arguments.is_workflow => everywhere(run::workflow(*arguments)),
+        Command::Run(arguments) if arguments.is_workflow => here(run::workflow(*arguments)),
         Command::Run(arguments) => here(run::run(*arguments)),
         Command::Up(arguments) => everywhere(up::up(*arguments)),
         Command::Server(arguments) => everywhere(server::server(*arguments)),

@@ -1,6 +1,7 @@
 //! A run as it goes on: its events, and the output of its jobs, put in one order and shown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use executr_api::output::{Record, Stream};
 use executr_api::{
@@ -9,10 +10,13 @@ use executr_api::{
 };
 use executr_spec::{JobId, RunId};
 use futures_util::stream::{BoxStream, SelectAll};
-use futures_util::{StreamExt as _, stream};
-use tokio::time::MissedTickBehavior;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::show::run::{Happening, PartialLines, REDRAW, RunShow, StepAt, Tail};
+
+/// The output of a job that is over sooner than this is read once, when it is over.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Why no more was shown.
 #[derive(Debug)]
@@ -61,14 +65,15 @@ pub(super) async fn watch(
         Ok(events) => events,
         Err(error) => return WatchEnd::Api(error),
     };
-    let mut watch = Watch { client, run, show, seen, ids, outputs: SelectAll::new(), open: HashMap::new() };
+    let mut watch =
+        Watch { client, run, show, seen, ids, outputs: SelectAll::new(), open: HashMap::new(), begun: VecDeque::new() };
     match watch.follow(events).await {
         Ok(()) => WatchEnd::Final,
         Err(end) => end,
     }
 }
 
-type Output = BoxStream<'static, (String, Option<Result<OutputEvent, ApiError>>)>;
+type Output<'a> = BoxStream<'a, (String, Option<Result<OutputEvent, ApiError>>)>;
 
 struct Watch<'a> {
     client: &'a dyn RunClient,
@@ -77,14 +82,19 @@ struct Watch<'a> {
     seen: &'a mut Seen,
     ids: HashMap<String, JobId>,
     /// The output of all attempts that are being shown.
-    outputs: SelectAll<Output>,
+    outputs: SelectAll<Output<'a>>,
     /// The jobs they belong to.
     open: HashMap<String, Open>,
+    /// Jobs that began lately, and when their output is to be looked at, if it isn't yet.
+    begun: VecDeque<(Instant, String, u32)>,
 }
 
 /// A job whose output is being shown.
 #[derive(Default)]
 struct Open {
+    attempt: u32,
+    /// Its output isn't looked at yet.
+    unread: bool,
     step: Option<StepAt>,
     stdout: PartialLines,
     stderr: PartialLines,
@@ -93,7 +103,7 @@ struct Open {
     after: Vec<RunEventKind>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
     async fn follow(&mut self, mut events: RunEventStream) -> Result<(), WatchEnd> {
         let mut tick = tokio::time::interval(REDRAW);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -102,6 +112,7 @@ impl Watch<'_> {
             if let (Some(state), true) = (run_ended, self.open.is_empty()) {
                 return self.tell(Happening::RunEnded { state });
             }
+            let due = self.begun.front().map(|(due, ..)| *due);
             tokio::select! {
                 biased;
                 Some((job, event)) = self.outputs.next(), if !self.outputs.is_empty() => {
@@ -116,6 +127,11 @@ impl Watch<'_> {
                         return Err(WatchEnd::Api(ApiError::new(executr_api::ErrorCode::Unavailable, text)));
                     }
                 },
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Some((_, job, attempt)) = self.begun.pop_front() {
+                        self.open_output(&job, attempt);
+                    }
+                }
                 _ = tick.tick() => self.show.tick(),
             }
         }
@@ -132,7 +148,9 @@ impl Watch<'_> {
         | RunEventKind::JobEnded { job, .. } = &kind
             && let Some(open) = self.open.get_mut(job)
         {
+            let (job, attempt) = (job.clone(), open.attempt);
             open.after.push(kind);
+            self.open_output(&job, attempt);
             return Ok(());
         }
         match kind {
@@ -144,7 +162,10 @@ impl Watch<'_> {
                 if let Some(tail) = self.seen.tails.get_mut(&job) {
                     tail.clear();
                 }
-                self.open_output(&job, attempt).await?;
+                if self.ids.contains_key(&job) {
+                    self.open.insert(job.clone(), Open { attempt, unread: true, ..Open::default() });
+                    self.begun.push_back((Instant::now() + PATIENCE, job.clone(), attempt));
+                }
                 self.tell(Happening::JobStarted { job, attempt })
             }
             RunEventKind::JobRetrying { job, attempt, message } => {
@@ -161,15 +182,16 @@ impl Watch<'_> {
         }
     }
 
-    async fn open_output(&mut self, job: &str, attempt: u32) -> Result<(), WatchEnd> {
-        let Some(id) = self.ids.get(job) else { return Ok(()) };
+    /// Looks at an attempt's output from now on, unless that is done already or it is over.
+    fn open_output(&mut self, job: &str, attempt: u32) {
+        let Some(open) = self.open.get_mut(job).filter(|open| open.attempt == attempt && open.unread) else { return };
+        open.unread = false;
+        let Some(id) = self.ids.get(job).copied() else { return };
+        let (client, name) = (self.client, job.to_owned());
         let follow = OutputFollow { attempt: Some(attempt), offset: 0, follow: true };
-        let output = self.client.output(*id, follow).await.map_err(WatchEnd::Api)?;
-        let name = job.to_owned();
+        let output = stream::once(client.output(id, follow)).try_flatten();
         let named = output.map(Some).chain(stream::once(async { None }));
         self.outputs.push(named.map(move |event| (name.clone(), event)).boxed());
-        self.open.insert(job.to_owned(), Open::default());
-        Ok(())
     }
 
     async fn output(&mut self, job: String, event: Option<Result<OutputEvent, ApiError>>) -> Result<(), WatchEnd> {
