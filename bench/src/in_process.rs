@@ -126,6 +126,7 @@ pub fn succeeded(fence: Fence) -> AttemptResult {
         exit_code: Some(0),
         error_message: None,
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: vec![],
         output: None,

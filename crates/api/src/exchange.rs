@@ -260,9 +260,13 @@ pub struct AttemptResult {
     pub error_message: Option<String>,
     /// False when another attempt can't end better (the job's own fault found before it ran); such a failure is final.
     pub retryable: bool,
+    /// A failure that is the whole run's: something that all its jobs start from can't be had. Neither `continue_on_error` nor a
+    /// run without `fail_fast` takes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fails_run: bool,
     /// What it used.
     pub usage: Option<Usage>,
-    /// How each step ended; left out for a single step.
+    /// How each step ended; left out for a single step that ran, of which the attempt says the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepResult>,
     /// The last of its output, when it wasn't appended before.

@@ -180,6 +180,7 @@ fn result(fence: Fence, end: OriginalEnd, duration_us: u64) -> AttemptResult {
         exit_code: end.exit_code,
         error_message: end.error_message,
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: Vec::new(),
         output: (output_bytes > 0).then(|| OutputChunk { offset: 0, records: writer.take() }),

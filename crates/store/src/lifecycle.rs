@@ -46,6 +46,12 @@ pub fn after(result: &AttemptResult, cancelling: bool, failures: u32, max_retrie
     }
 }
 
+/// Whether this end of a job is a failure that its run takes from nobody.
+#[must_use]
+pub fn fails_run(result: &AttemptResult, next: Next) -> bool {
+    result.fails_run && next == Next::Final(JobState::Failed)
+}
+
 /// What the error of a job says whose leases were lost too often.
 #[must_use]
 pub fn lost_too_often(lost: u32) -> String {
@@ -69,6 +75,7 @@ mod tests {
             exit_code: None,
             error_message: None,
             retryable,
+            fails_run: false,
             usage: None,
             steps: vec![],
             output: None,

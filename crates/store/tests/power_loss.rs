@@ -122,6 +122,7 @@ async fn use_it(store: Arc<SqliteStore>, acknowledged: Arc<Acknowledged>, number
                     exit_code: Some(0),
                     error_message: None,
                     retryable: false,
+                    fails_run: false,
                     usage: None,
                     steps: vec![],
                     output: None,

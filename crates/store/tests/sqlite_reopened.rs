@@ -63,6 +63,7 @@ fn result(fence: Fence, output: Option<OutputChunk>) -> Finish {
         exit_code: Some(0),
         error_message: None,
         retryable: false,
+        fails_run: false,
         usage: None,
         steps: vec![],
         output,

@@ -52,6 +52,7 @@ fn panicked(lease: &Lease) -> FinishedAttempt {
         exit_code: None,
         error_message: Some("the worker failed while it ran the job: a fault of executr; its log says more".to_owned()),
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: Vec::new(),
         output: None,

@@ -69,6 +69,7 @@ impl Worker {
             exit_code: Some(0),
             error_message: None,
             retryable: true,
+            fails_run: false,
             usage: None,
             steps: vec![],
             output: None,

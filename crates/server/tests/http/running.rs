@@ -189,6 +189,7 @@ pub(crate) fn success(lease: &Lease) -> executr_api::AttemptResult {
         exit_code: Some(0),
         error_message: None,
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: vec![],
         output: None,

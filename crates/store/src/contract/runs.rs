@@ -294,6 +294,8 @@ pub struct ArtifactRecord {
 /// were never handed out, whose needs are final and whose gate is `Success` or `AskAfterSuccess` become cancelled, with a message naming the job that
 /// failed first, in the same transaction; those whose needs aren't final become so when
 /// their turn comes (skipped instead, when something before them failed or was cancelled).
+/// A job that fails with a result that [fails its run](executr_api::AttemptResult::fails_run) takes `continue_on_error` from itself
+/// and gives its run `fail_fast`, for good, before what follows is looked at.
 /// A job that is cancelled by itself (not by its run) counts as cancelled for those after it, and as a failure of the run only
 /// in that the run ends `cancelled`.
 /// [`cancel_run`](RunStore::cancel_run), or the run's deadline in [`advance`](super::Store::advance), makes the run *cancelling* until all its

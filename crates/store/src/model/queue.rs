@@ -10,7 +10,7 @@ use super::artifacts::ArtifactKey;
 use super::job::Job;
 use super::run::Run;
 use crate::lifecycle::graph::took_too_long;
-use crate::lifecycle::{Next, after, attempt_status, lost_too_often};
+use crate::lifecycle::{Next, after, attempt_status, fails_run, lost_too_often};
 use crate::{
     Advanced, ArtifactRecord, CancelAnswer, Cancelled, FinishAnswer, Finished, Handed, MAX_CLASSES_PER_QUEUE, NewJob,
     Readied, RenewAnswer, RunProgress, StoreError, SubmitAnswer, Submitted,
@@ -237,6 +237,7 @@ impl Queue {
         }
         let cancelling = state == JobState::Cancelling;
         let next = after(&result, cancelling, job.record.failures, job.new.max_retries, &job.new.backoff);
+        let its_runs = fails_run(&result, next);
         let Some((attempt, _)) = job.held(&fence) else { return FinishAnswer::LeaseLost };
         if let Some(chunk) = &result.output {
             attempt.log.append_last(chunk);
@@ -272,6 +273,10 @@ impl Queue {
             Next::Final(state) => {
                 if let Some(place) = self.jobs[&number].place {
                     self.hand_on(place, handed, now);
+                    if its_runs && let Some(run) = self.runs.get_mut(&place.run) {
+                        run.new.fail_fast = true;
+                        run.new.jobs[place.index as usize].continue_on_error = false;
+                    }
                 }
                 self.end(number, state, now, &mut followed);
             }

@@ -255,6 +255,9 @@ async fn end(
             };
             let exit_code = ExitCode::Is(result.exit_code);
             let ending = Ending { state, attempt: counts.attempt, exit_code, message };
+            if lifecycle::fails_run(result, next) {
+                runs.take_no_failure(work.session, job).await?;
+            }
             runs.handed(job, Handed { outputs: result.outputs.clone(), artifacts: result.artifacts.clone() })?;
             runs.ended(work, job, &ending, &mut followed).await?;
         } else {

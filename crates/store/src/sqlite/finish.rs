@@ -10,7 +10,7 @@ use super::lease::{Ending, Live};
 use super::row::{attempt_key, integer, lease_id, state, state_code, status, to_json};
 use super::runs::{AttemptEnd, Followed, JobEnd};
 use super::writer::Writer;
-use crate::lifecycle::{Next, after, attempt_status, lost_too_often};
+use crate::lifecycle::{Next, after, attempt_status, fails_run, lost_too_often};
 use crate::{Advanced, CancelAnswer, Cancelled, Finish, FinishAnswer, Finished, Return, StoreError};
 
 /// What a job's error becomes.
@@ -41,6 +41,9 @@ impl Writer<'_> {
         };
         let cancelling = live.cancelling;
         let next = after(result, cancelling, live.failures, live.max_retries, &live.backoff);
+        if fails_run(result, next) {
+            self.take_no_failure(live.seq)?;
+        }
         let status = attempt_status(result.outcome, cancelling);
         self.logs.complete(&result.fence, result.output.as_ref())?;
         let (mut live, end) = self.end_lease(result.fence.job, &Ending { status, result: Some(result) })?;

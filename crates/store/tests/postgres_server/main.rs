@@ -70,6 +70,7 @@ fn success(fence: Fence) -> Finish {
             exit_code: Some(0),
             error_message: None,
             retryable: true,
+            fails_run: false,
             usage: None,
             steps: vec![],
             output: None,

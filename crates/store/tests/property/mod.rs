@@ -98,6 +98,7 @@ struct Ended {
     lease: usize,
     outcome: Outcome,
     retryable: bool,
+    fails_run: bool,
     output: Option<(u64, usize)>,
     made: Vec<u8>,
 }
@@ -139,8 +140,10 @@ fn ended() -> impl Strategy<Value = Ended> {
     ];
     let output = proptest::option::of((0..30_u64, 0..20_usize));
     let made = proptest::collection::vec(0..3_u8, 0..3);
-    (any::<usize>(), outcome, proptest::bool::weighted(0.8), output, made)
-        .prop_map(|(lease, outcome, retryable, output, made)| Ended { lease, outcome, retryable, output, made })
+    let rules = (proptest::bool::weighted(0.8), proptest::bool::weighted(0.1));
+    (any::<usize>(), outcome, rules, output, made).prop_map(|(lease, outcome, (retryable, fails_run), output, made)| {
+        Ended { lease, outcome, retryable, fails_run, output, made }
+    })
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -336,10 +339,12 @@ impl Wish {
 impl Ended {
     fn finish(&self, fence: Fence) -> Finish {
         let output = self.output.map(|(offset, length)| chunk(offset, &vec![b'z'; length]));
-        let retryable = self.retryable;
+        let (retryable, fails_run) = (self.retryable, self.fails_run);
         let outputs = self.made.iter().map(|number| (number.to_string(), fence.attempt.to_string())).collect();
         let artifacts = self.made.iter().map(|number| artifact(*number)).collect();
-        Finish { result: AttemptResult { retryable, output, outputs, artifacts, ..result(fence, self.outcome) } }
+        Finish {
+            result: AttemptResult { retryable, fails_run, output, outputs, artifacts, ..result(fence, self.outcome) },
+        }
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) fn result(fence: Fence, outcome: Outcome) -> AttemptResult {
         exit_code: Some(i32::from(outcome != Outcome::Succeeded)),
         error_message: (outcome != Outcome::Succeeded).then(|| "exit code 1".to_owned()),
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: vec![],
         output: None,

@@ -16,6 +16,7 @@ fn result(number: u128) -> AttemptResult {
         exit_code: Some(0),
         error_message: None,
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: Vec::new(),
         output: None,

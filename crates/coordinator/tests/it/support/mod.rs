@@ -238,6 +238,7 @@ pub(crate) fn result(fence: Fence, outcome: Outcome) -> AttemptResult {
         exit_code: Some(i32::from(outcome != Outcome::Succeeded)),
         error_message: None,
         retryable: true,
+        fails_run: false,
         usage: None,
         steps: Vec::new(),
         output: None,

@@ -101,6 +101,19 @@ impl Runs {
         Ok(did)
     }
 
+    /// The job is about to fail, and so is its run, whatever either was told of failures.
+    pub(in crate::postgres) async fn take_no_failure(&mut self, session: &mut Session, job: i64) -> Result<(), Fault> {
+        let (seq, place) = self.place_of(job)?;
+        self.node(seq, place)?.continue_on_error = false;
+        let run = self.run(seq)?;
+        if !std::mem::replace(&mut run.fail_fast, true) {
+            // Failures before this one stopped nothing.
+            run.stops_late = run.failures > 0;
+        }
+        session.run("UPDATE executr.run_job SET continue_on_error = false WHERE seq = $1", &[&job]).await?;
+        session.run("UPDATE executr.run SET fail_fast = true WHERE seq = $1", &[&seq]).await.map(drop)
+    }
+
     /// There will be another attempt of the job.
     pub(in crate::postgres) fn retried(
         &mut self,
@@ -159,7 +172,8 @@ impl Runs {
                 run.message = Some(first_failure(&name));
             }
         }
-        let stops = failed && run.failures == 1 && run.stop() == Stop::AfterFailure;
+        let first = run.failures == 1 || std::mem::take(&mut run.stops_late);
+        let stops = failed && first && run.stop() == Stop::AfterFailure;
         let attempt = u32::try_from(ending.attempt).unwrap_or(0);
         let message = ending.message.clone();
         let ended = RunEventKind::JobEnded { job: name, state: ending.state, attempt, exit_code, message };

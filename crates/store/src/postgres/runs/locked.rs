@@ -74,6 +74,8 @@ pub(super) struct Run {
     /// It is asked to stop at once, in this transaction: after it, it has no job left that could start.
     pub(super) at_once: bool,
     pub(super) fail_fast: bool,
+    /// The failure that is about to be told stops it, and is not the first.
+    pub(super) stops_late: bool,
     pub(super) timeout: Option<i64>,
     pub(super) created_at: i64,
     pub(super) started_at: Option<i64>,
@@ -113,6 +115,7 @@ impl Run {
             state: RunState::Running,
             at_once: false,
             fail_fast: run.fail_fast,
+            stops_late: false,
             timeout: run.timeout.map(|timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
             created_at: now.0,
             started_at: None,
@@ -146,6 +149,7 @@ impl Run {
             state: code::run_state(row.get(5))?,
             at_once: false,
             fail_fast: row.get(6),
+            stops_late: false,
             timeout: row.get(7),
             created_at: row.get(20),
             started_at: row.get(8),

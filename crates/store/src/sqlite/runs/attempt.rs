@@ -22,6 +22,15 @@ pub(in crate::sqlite) struct AttemptEnd<'a> {
 }
 
 impl Writer<'_> {
+    /// The job is about to fail, and so is its run, whatever either was told of failures.
+    pub(in crate::sqlite) fn take_no_failure(&mut self, seq: i64) -> Result<(), StoreError> {
+        let Some(place) = self.runs.place(seq) else { return Ok(()) };
+        self.runs.node_mut(place)?.continue_on_error = false;
+        self.runs.get_mut(place.number)?.fail_fast = true;
+        self.execute("UPDATE run_job SET continue_on_error = 0 WHERE seq = ?1", [seq])?;
+        self.execute("UPDATE run SET fail_fast = 1 WHERE number = ?1", [place.number]).map(drop)
+    }
+
     /// Tells of the end of an attempt in its run, and does what follows.
     pub(in crate::sqlite) fn attempt_ended(
         &mut self,

@@ -78,9 +78,13 @@ impl Writer<'_> {
         let run = self.runs.get_mut(place.number)?;
         let node = run.node(place.index);
         let mut turns: BTreeSet<u32> = run.hand_on(place.index).into_iter().collect();
-        if node.state == JobState::Failed && !node.continue_on_error && run.failed == 1 && !run.cancelling {
-            run.message = Some(first_failure(&run.names[place.index as usize]).into());
-            turns.extend(run.stopped());
+        if node.state == JobState::Failed && !node.continue_on_error && !run.cancelling {
+            if run.failed == 1 {
+                run.message = Some(first_failure(&run.names[place.index as usize]).into());
+            }
+            if run.begins_to_stop() {
+                turns.extend(run.stopped());
+            }
         }
         self.tell_ended(place, end, followed)?;
         self.release_workspace(node, place.number, followed)?;

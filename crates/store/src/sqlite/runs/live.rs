@@ -115,6 +115,8 @@ pub(super) struct Workspace {
 pub(super) struct Live {
     pub(super) id: RunId,
     pub(super) fail_fast: bool,
+    /// It was looked for what stops with the first failure.
+    pub(super) stopping: bool,
     pub(super) deadline: Option<Timestamp>,
     pub(super) cancelling: bool,
     /// It was asked to stop at once, since the store was opened: what was asked before has no job left that could start.
@@ -141,6 +143,11 @@ impl Live {
             true => Stop::AtOnce,
             false => Stop::of(self.cancelling, self.fail_fast, self.failed),
         }
+    }
+
+    /// Whether a failure stops it, and none did before.
+    pub(super) fn begins_to_stop(&mut self) -> bool {
+        self.stop() == Stop::AfterFailure && !std::mem::replace(&mut self.stopping, true)
     }
 
     pub(super) fn node(&self, index: u32) -> Node {

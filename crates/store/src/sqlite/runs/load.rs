@@ -119,6 +119,7 @@ impl Runs {
             let run = Live {
                 id: run_id(get(row, 1)?),
                 fail_fast: get(row, 3)?,
+                stopping: false,
                 deadline: time(get(row, 4)?),
                 cancelling: run_state(get(row, 5)?)? == RunState::Cancelling,
                 at_once: false,

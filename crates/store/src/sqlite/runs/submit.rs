@@ -42,6 +42,7 @@ impl Writer<'_> {
         let run = Live {
             id: new.id,
             fail_fast: new.fail_fast,
+            stopping: false,
             deadline: new.timeout.map(|timeout| self.now().plus(timeout)),
             cancelling: false,
             at_once: false,

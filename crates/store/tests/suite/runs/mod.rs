@@ -34,7 +34,7 @@ macro_rules! run_suite {
                 a_skipped_job_counts_as_fine, all_skipped_is_completed, a_failure_that_may_be_counts_as_success,
                 a_worker_may_skip, a_cancelled_job_is_no_success, what_fails_behind_a_cancelled_job_counts, roots_have_conditions_too;
             stopping: the_first_failure_stops_what_has_not_started, what_was_handed_out_goes_on, waiting_jobs_when_their_turn_comes,
-                without_fail_fast_the_others_go_on, a_retry_is_no_failure, a_lost_job_stops_its_run;
+                without_fail_fast_the_others_go_on, a_failure_of_the_run_is_taken_by_nobody, only_a_failure_can_be_the_runs, a_retry_is_no_failure, a_lost_job_stops_its_run;
             cancelling_runs: everything_stops_but_what_wants_to_go_on, a_running_job_is_asked_to_stop, waiting_jobs_follow, twice_and_final, at_once_nothing_goes_on, at_once_after_in_order,
                 the_time_is_over, a_retry_that_waits_is_cancelled, one_job_alone;
             asking: a_question_waits_for_its_answer, after_success_only_then, no_is_skipped, a_condition_that_fails, an_old_answer_is_passed_over,

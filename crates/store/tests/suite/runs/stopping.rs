@@ -1,11 +1,11 @@
 //! The first failure stops what has not started.
 
-use executr_api::{JobState, Outcome, RunState};
+use executr_api::{AttemptResult, JobState, Outcome, RunState};
 use executr_store::{Gate, NewJob, NewRun, NewRunJob};
 
 use super::{gated, run, step};
 use crate::suite::Harness;
-use crate::suite::stage::{LEASE, Stage, constant};
+use crate::suite::stage::{LEASE, Stage, constant, result};
 
 pub(crate) async fn the_first_failure_stops_what_has_not_started<H: Harness>(stage: Stage<H>) {
     let id = stage.start(run([step("a", &[]), step("b", &[]), step("c", &[1]), gated("d", &[], Gate::Always)])).await;
@@ -62,6 +62,36 @@ pub(crate) async fn without_fail_fast_the_others_go_on<H: Harness>(stage: Stage<
     stage.end_next(Outcome::Failed).await;
     let run = stage.the_run(id).await;
     assert_eq!((run.state, run.message.as_deref()), (RunState::Failed, Some("job `a` failed")));
+}
+
+pub(crate) async fn a_failure_of_the_run_is_taken_by_nobody<H: Harness>(stage: Stage<H>) {
+    let fault = |fence| AttemptResult { fails_run: true, retryable: false, ..result(fence, Outcome::Failed) };
+    let taking = |name| NewRunJob { continue_on_error: true, ..step(name, &[]) };
+    let after = [step("d", &[0]), gated("e", &[0], Gate::Always), gated("f", &[0], Gate::Failure)];
+    let jobs = [taking("a"), step("b", &[]), step("c", &[])].into_iter().chain(after);
+    let id = stage.start(NewRun { fail_fast: false, ..run(jobs) }).await;
+    // A failure before it stops nothing.
+    let first = stage.claim(2).await;
+    stage.finish(first[1].fence, Outcome::Failed).await;
+    assert_eq!(stage.picture(id).await, "a running, b failed, c ready, d waiting, e waiting, f waiting");
+    let progress = stage.follow_result(fault(first[0].fence)).await;
+    assert_eq!(progress.ended.len(), 2);
+    assert_eq!(stage.picture(id).await, "a failed, b failed, c cancelled, d skipped, e ready, f ready");
+    for fence in stage.take_all().await.values() {
+        stage.succeed(*fence).await;
+    }
+    let run = stage.the_run(id).await;
+    assert_eq!((run.state, run.message.as_deref()), (RunState::Failed, Some("job `b` failed")));
+    assert!(run.fail_fast);
+}
+
+pub(crate) async fn only_a_failure_can_be_the_runs<H: Harness>(stage: Stage<H>) {
+    let jobs = [step("a", &[]), step("b", &[0])];
+    let id = stage.start(NewRun { fail_fast: false, ..run(jobs) }).await;
+    let fence = stage.claim_one().await;
+    stage.follow_result(AttemptResult { fails_run: true, ..result(fence, Outcome::Succeeded) }).await;
+    assert_eq!(stage.picture(id).await, "a completed, b ready");
+    assert!(!stage.the_run(id).await.fail_fast);
 }
 
 pub(crate) async fn a_retry_is_no_failure<H: Harness>(stage: Stage<H>) {
