@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use executr_spec::expression::Template;
 use executr_spec::{JobSpec, RunId};
 use serde_json::{Map, Value, json};
 
@@ -48,23 +47,19 @@ impl Context {
     }
 
     /// What the coordinator knows of a job before it runs: `matrix`, `run`, `job`, and of `env` what the file and the command
-    /// line say literally. `needs` and the status have to be added.
+    /// line say literally and nothing can hide. `needs` and the status have to be added.
     #[must_use]
     pub fn of_job(spec: &JobSpec, run: &RunId) -> Self {
         let Some(workflow) = &spec.workflow else { return Self::new() };
-        let mut env = BTreeMap::new();
-        for level in [&workflow.workflow_env, &spec.env, &workflow.overrides] {
-            env.extend(level);
-        }
-        // A variable above that isn't literal hides one below that is.
-        let overridden = |name: &str| workflow.overrides.contains_key(name);
-        let literal = env.into_iter().filter(|(name, value)| overridden(name) || !Template::is_in(value));
-        let env = literal.map(|(name, value)| (name.clone(), value.clone().into())).collect::<Map<_, _>>();
+        let known = spec.literal_variables().into_iter();
+        let env = known.map(|(name, value)| (name.to_owned(), value.into())).collect::<Map<_, _>>();
         Self::new()
             .with("matrix", workflow.matrix.clone().into_iter().collect::<Map<_, _>>().into())
             .with("run", json!({ "id": run.to_string(), "name": workflow.workflow }))
             .with("job", json!({ "name": workflow.name }))
-            .with("env", env.into())
+            .with_part("env", env.into())
+            .later("steps")
+            .later("previous_step")
     }
 
     /// All of `root` is known.

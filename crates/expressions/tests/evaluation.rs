@@ -156,6 +156,6 @@ fn a_job_knows_what_is_written_literally() {
     let text =
         |text: &str| interpolate(text, &context).map(|text| text.into_owned()).map_err(|error| error.to_string());
     assert_eq!(text("${{ env.A }} ${{ env.B }} ${{ run.name }} ${{ job.name }}"), Ok("job over ci build".into()));
-    assert!(text("${{ env.C }}").unwrap_err().contains("no `C`"));
+    assert!(text("${{ env.C }}").unwrap_err().contains("isn't known yet"));
     assert!(text("${{ needs.a.result }}").is_err());
 }

@@ -7,6 +7,7 @@
 //! - [`check`]: what can be found wrong before anything runs; [`matrix`]: cells;
 //! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on; [`picture`]: how people look at one.
 //!
+//! [`variables`] says in which order those of a job come together.
 //! All problems of a file are told together, each with its place: [`problem`]. Nothing here reads files or starts
 //! anything.
 
@@ -21,6 +22,7 @@ mod plan;
 mod problem;
 mod provider;
 mod read;
+mod variables;
 
 pub use compile::PlanOptions;
 pub use document::MAX_FILE_BYTES;
@@ -35,6 +37,7 @@ pub use plan::{
 pub use problem::{Position, Problem, Problems};
 pub use provider::{Provider, SopsFormat};
 pub use read::wrong_characters;
+pub use variables::VariableLayer;
 
 impl Workflow {
     /// Reads and checks a workflow file, in YAML or JSON.

@@ -183,12 +183,18 @@ fn of_steps(name: &Name, job: &Job, at: usize) -> Option<String> {
 fn of_literal_env(name: &Name, job: &Job) -> Option<String> {
     let variable = name.word(1)?;
     let workflow = job.template.workflow.as_ref()?;
+    if job.template.literal_variables().contains_key(variable) {
+        return None;
+    }
     let value = job.template.env.get(variable).or_else(|| workflow.workflow_env.get(variable));
     match value {
         Some(value) if Template::is_in(value) => {
             Some(format!("`{name}` isn't known before the job runs: its value is an expression itself"))
         }
-        Some(_) => None,
+        Some(_) => Some(format!(
+            "`{name}` isn't known before {} runs: its `env_from` or `secrets` may say something else; write it in the job's `env`",
+            of_job(job)
+        )),
         None => {
             let known = job.template.env.keys().chain(workflow.workflow_env.keys()).map(String::as_str);
             let meant = did_you_mean(variable, known);
