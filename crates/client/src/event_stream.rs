@@ -15,6 +15,8 @@ use crate::sse::{Event, Parser};
 
 /// The server says something at least every 15 s; after this long without a word the connection is dead.
 const SILENCE: Duration = Duration::from_secs(45);
+/// Who still says something after so long serves, though there may be no event for hours.
+const STEADY: Duration = Duration::from_secs(10);
 /// A stream has no end of its own; the silence above bounds it.
 const WHOLE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -31,6 +33,7 @@ pub(crate) struct EventStream {
 }
 
 struct Connection {
+    since: Instant,
     bytes: BoxStream<'static, reqwest::Result<Bytes>>,
     parser: Parser,
 }
@@ -53,7 +56,11 @@ impl EventStream {
         let answer = timeout(SILENCE, self.client.send(request, Repeat::Harmless)).await;
         let response =
             answer.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Timeout, "the server doesn't answer")))?;
-        self.connection = Some(Connection { bytes: response.bytes_stream().boxed(), parser: Parser::default() });
+        self.connection = Some(Connection {
+            since: Instant::now(),
+            bytes: response.bytes_stream().boxed(),
+            parser: Parser::default(),
+        });
         Ok(())
     }
 
@@ -72,11 +79,17 @@ impl EventStream {
             }
             match timeout(SILENCE, connection.bytes.next()).await {
                 Ok(Some(Ok(bytes))) => {
+                    if connection.since.elapsed() >= STEADY {
+                        self.lost = None;
+                    }
                     if connection.parser.push(&bytes).is_err() {
                         return Err(ApiError::new(ErrorCode::Internal, "the server sent an endless event"));
                     }
                 }
-                Ok(Some(Err(_)) | None) | Err(_) => self.lose(),
+                Ok(Some(Err(_)) | None) | Err(_) => self.lose(ApiError::new(
+                    ErrorCode::Unavailable,
+                    "the connection that events came by is lost again and again",
+                ))?,
             }
         }
     }
@@ -90,16 +103,18 @@ impl EventStream {
     /// An event was an error, or none that can be. Over when the error is, else the server is asked again.
     pub(crate) fn failed(&mut self, error: ApiError) -> Result<(), ApiError> {
         if error.code.is_transient() && error.code != ErrorCode::Internal {
-            self.lose();
-            return Ok(());
+            return self.lose(error);
         }
         Err(error)
     }
 
-    fn lose(&mut self) {
-        tracing::debug!("the connection that events came by is lost");
+    /// The connection is gone, by `error`, which is the answer when none has worked for too long: one that can be made but
+    /// brings nothing is none.
+    fn lose(&mut self, error: ApiError) -> Result<(), ApiError> {
+        tracing::debug!(%error, "the connection that events came by is lost");
         self.connection = None;
-        self.lost.get_or_insert_with(Instant::now);
+        let since = self.lost.get_or_insert_with(Instant::now).elapsed();
+        if since > self.client.inner.options.reconnect_for { Err(error) } else { Ok(()) }
     }
 
     async fn reconnect(&mut self, request: &impl Fn(&HttpClient) -> RequestBuilder) -> Result<(), ApiError> {

@@ -116,3 +116,35 @@ async fn output_gives_up_when_the_server_stays_away() {
     assert_eq!(error.await.unwrap().code, ErrorCode::Unavailable);
     assert!(output.next().await.is_none());
 }
+
+/// A server that takes every request, and has nothing to say.
+async fn says_nothing() -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut line, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = line.read(&mut [0; 4_096]).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+                let _ = line.write_all(answer).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn output_gives_up_on_a_server_that_takes_the_request_and_says_nothing() {
+    let address = says_nothing().await;
+    let options = executr_client::ClientOptions {
+        reconnect_for: std::time::Duration::from_millis(300),
+        ..executr_client::ClientOptions::new(format!("http://{address}"))
+    };
+    let client = executr_client::HttpClient::new(options).unwrap();
+    let follow = OutputFollow { follow: true, ..OutputFollow::default() };
+    let mut output = client.output(executr_spec::JobId(uuid::Uuid::nil()), follow).await.unwrap();
+    let error = timeout(PATIENCE, output.next()).await.unwrap().expect("an error before the end").unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(output.next().await.is_none());
+}
