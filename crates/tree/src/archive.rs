@@ -1,24 +1,23 @@
 //! A tree as a tar archive, compressed with zstd: what other programs read.
 
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use executr_spec::Digest;
 use thiserror::Error;
 
-use crate::manifest::{FileEntry, Kind, MAX_ENTRIES, Manifest, Place};
+use crate::manifest::{FileEntry, Kind, Manifest, Place};
 use crate::parallel;
 use crate::source::BlobSource;
 
 /// How hard zstd tries; its own default.
 const LEVEL: i32 = 3;
 
-/// Why an archive isn't written or read.
+/// Why an archive isn't written.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// The system refused, or the other end did.
-    #[error("the archive can't be written or read: {0}")]
+    #[error("the archive can't be written: {0}")]
     Io(#[from] io::Error),
     /// Not all blobs are there.
     #[error("blob {0} is not there; fetch it first")]
@@ -26,12 +25,6 @@ pub enum ArchiveError {
     /// A blob is shorter than the tree says.
     #[error("blob {0} is damaged; remove it and fetch it again")]
     Damaged(Digest),
-    /// The archive would write outside of where it is unpacked, or where something is.
-    #[error("the archive's `{}` leads outside of its directory, or stands there twice; it was not unpacked any further", .0.display())]
-    Outside(PathBuf),
-    /// The archive has too many entries.
-    #[error("the archive has more than {MAX_ENTRIES} entries; unpack it in parts")]
-    TooMany,
 }
 
 /// Writes the tree as a `.tar.zst`. A tree that is one file or link has `name` there. Times are 1970: a tree has none, and
@@ -122,62 +115,4 @@ impl<R: Read> Read for Counted<R> {
         self.left -= read as u64;
         Ok(read)
     }
-}
-
-/// Unpacks a `.tar.zst` that anybody may have made into `target`, a directory that is made now and nobody else writes to;
-/// [`snapshot`](crate::snapshot) makes a tree of it. What is neither file, directory nor link is passed over, a hard link is
-/// an error.
-///
-/// # Errors
-/// [`ArchiveError`]; what was unpacked before stays.
-pub fn import(from: impl Read, target: &Path) -> Result<(), ArchiveError> {
-    std::fs::create_dir(target)?;
-    let mut archive = tar::Archive::new(zstd::Decoder::new(from)?);
-    let mut directories = Vec::new();
-    for (number, entry) in archive.entries()?.enumerate() {
-        if number == MAX_ENTRIES {
-            return Err(ArchiveError::TooMany);
-        }
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let outside = || ArchiveError::Outside(path.clone());
-        let is_inside = path
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
-        if !is_inside || path.as_os_str().as_bytes().contains(&0) {
-            return Err(outside());
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_dir() {
-            // Filled first, then given its mode: it may be one that can't be written to.
-            directories.push((path.clone(), entry.header().mode()? & crate::MODE_BITS));
-        } else if kind.is_hard_link() {
-            return Err(outside());
-        } else if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() || kind.is_symlink()) {
-            continue;
-        } else if std::fs::symlink_metadata(target.join(&path)).is_ok() {
-            return Err(outside());
-        }
-        entry.set_preserve_mtime(false);
-        entry.set_preserve_permissions(false);
-        let mode = entry.header().mode()? & crate::MODE_BITS;
-        // Refuses to go through links.
-        if !entry.unpack_in(target)? {
-            return Err(outside());
-        }
-        if kind.is_dir() {
-            set_mode(&target.join(&path), 0o700)?;
-        } else if !kind.is_symlink() {
-            set_mode(&target.join(&path), mode)?;
-        }
-    }
-    for (path, mode) in directories.into_iter().rev() {
-        set_mode(&target.join(path), mode)?;
-    }
-    Ok(())
-}
-
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -29,7 +29,7 @@ mod stamp;
 pub mod wire;
 
 #[cfg(feature = "archive")]
-pub use archive::{ArchiveError, export, import};
+pub use archive::{ArchiveError, export};
 pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
 pub use blob_lease::BlobLease;
 pub use changes::{Changes, changes, diff};
