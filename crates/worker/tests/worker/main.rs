@@ -5,6 +5,7 @@
 mod away;
 mod hooks;
 mod jobs;
+mod layout;
 mod leaving;
 mod rig;
 mod steps;

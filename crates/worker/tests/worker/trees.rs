@@ -13,30 +13,30 @@ use uuid::Uuid;
 
 use crate::rig::Rig;
 
-fn step(script: &str) -> Step {
+pub(crate) fn step(script: &str) -> Step {
     Step::new(StepCommand::Run(script.to_owned()))
 }
 
-fn job(steps: Vec<Step>, change: impl FnOnce(&mut WorkflowJob)) -> JobSpec {
+pub(crate) fn job(steps: Vec<Step>, change: impl FnOnce(&mut WorkflowJob)) -> JobSpec {
     let mut workflow = WorkflowJob { workflow: "ci".to_owned(), name: "job".to_owned(), ..WorkflowJob::default() };
     change(&mut workflow);
     JobSpec { workflow: Some(Box::new(workflow)), ..JobSpec::new(steps) }
 }
 
-async fn came_to(rig: &Rig, spec: &JobSpec, artifacts: Vec<Artifact>) -> (Fence, AttemptResult) {
+pub(crate) async fn came_to(rig: &Rig, spec: &JobSpec, artifacts: Vec<Artifact>) -> (Fence, AttemptResult) {
     let run = RunContext { run: RunId(Uuid::from_u128(7)), needs: BTreeMap::new(), artifacts, workspace: None };
     let fence = rig.coordinator.submit_in(spec, Some(run));
     (fence, rig.coordinator.result(fence).await)
 }
 
 /// What was written, without marks.
-fn text(rig: &Rig, fence: Fence) -> String {
+pub(crate) fn text(rig: &Rig, fence: Fence) -> String {
     let text = rig.coordinator.text(fence);
     text.lines().filter(|line| !line.starts_with("{\"event\"")).map(|line| format!("{line}\n")).collect()
 }
 
 /// Puts a directory's tree where the coordinator has its blobs.
-fn keep(rig: &Rig, directory: &Path) -> Digest {
+pub(crate) fn keep(rig: &Rig, directory: &Path) -> Digest {
     let tree = snapshot(directory, &SnapshotOptions::everything()).unwrap();
     for digest in tree.manifest().blobs().into_iter().chain([tree.digest()]) {
         let mut bytes = Vec::new();
@@ -52,11 +52,11 @@ fn paths(rig: &Rig, tree: Digest) -> Vec<String> {
     manifest.entries().iter().map(|entry| entry.path.display().to_string()).collect()
 }
 
-fn output(name: &str, path: &str) -> ArtifactOutput {
+pub(crate) fn output(name: &str, path: &str) -> ArtifactOutput {
     ArtifactOutput { name: name.to_owned(), path: path.to_owned() }
 }
 
-fn input(name: &str, path: &str) -> ArtifactInput {
+pub(crate) fn input(name: &str, path: &str) -> ArtifactInput {
     ArtifactInput { name: name.to_owned(), from: "maker".to_owned(), path: path.to_owned() }
 }
 
