@@ -19,11 +19,22 @@ use super::artifacts::within;
 use super::{Attempt, lost};
 use crate::verdict::StepVerdict;
 
-/// The most bytes of one file that is a blob of the server.
+/// The most bytes of all files together that are blobs of the server: they are kept in memory for the steps to come.
 const MOST: usize = 64 << 20;
 
 /// Blobs of the server that are files of the job, once they were read.
-pub(super) type FileBlobs = HashMap<Digest, Bytes>;
+#[derive(Debug, Default)]
+pub(super) struct FileBlobs {
+    read: HashMap<Digest, Bytes>,
+    bytes: usize,
+}
+
+impl FileBlobs {
+    fn put(&mut self, digest: Digest, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.read.insert(digest, bytes);
+    }
+}
 
 impl Attempt<'_> {
     /// Whether the job has files.
@@ -44,14 +55,22 @@ impl Attempt<'_> {
             return Ok(());
         };
         sandbox.make_directory().await.map_err(|error| lost(&error))?;
+        let mut contents = Vec::with_capacity(workflow.files.len());
         for (path, file) in &workflow.files {
             let wrong = |problem: String| StepVerdict::failed(format!("files.{path}: {problem}"), false);
             let below = within(path).filter(|below| !below.as_os_str().is_empty());
             let below = below.ok_or_else(|| wrong("leads out of the job directory".to_owned()))?;
             let content = self.content(file, context).await?.map_err(wrong)?;
-            write(sandbox.directory(), &below, &content, file.mode.0).map_err(|error| wrong(error.to_string()))?;
+            contents.push((path.clone(), below, content, file.mode.0));
         }
-        Ok(())
+        let root = sandbox.directory().to_owned();
+        let writing = tokio::task::spawn_blocking(move || {
+            contents.into_iter().try_for_each(|(path, below, content, mode)| {
+                write(&root, &below, &content, mode).map_err(|error| format!("files.{path}: {error}"))
+            })
+        });
+        let written = writing.await.unwrap_or_else(|error| Err(error.to_string()));
+        written.map_err(|problem| StepVerdict::failed(problem, false))
     }
 
     async fn content(&mut self, file: &SandboxFile, context: &Context) -> Result<Result<Bytes, String>, StepVerdict> {
@@ -64,17 +83,20 @@ impl Attempt<'_> {
                 let text: String = text.split_ascii_whitespace().collect();
                 STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("is no base64: {error}"))
             }
-            FileContent::Blob(digest) => match self.file_blobs.get(digest) {
+            FileContent::Blob(digest) => match self.file_blobs.read.get(digest) {
                 Some(bytes) => Ok(bytes.clone()),
                 None => {
                     let (remote, deadline) = (self.remote(), self.job_deadline());
+                    let room = MOST - self.file_blobs.bytes;
                     let read = async {
                         let mut stream = remote.read(*digest, 0).await.map_err(|error| error.to_string())?;
                         let mut bytes = Vec::new();
                         while let Some(piece) = stream.next().await {
                             bytes.extend_from_slice(&piece.map_err(|error| error.to_string())?);
-                            if bytes.len() > MOST {
-                                return Err(format!("has more than {MOST} bytes; make it an artifact"));
+                            if bytes.len() > room {
+                                return Err(format!(
+                                    "with the files before it, it has more than {MOST} bytes; make it an artifact"
+                                ));
                             }
                         }
                         let found = Digest::of(&bytes);
@@ -82,7 +104,7 @@ impl Attempt<'_> {
                     };
                     let bytes = self.wait_for(read, deadline).await.map_err(StepVerdict::ended_early)?;
                     if let Ok(bytes) = &bytes {
-                        self.file_blobs.insert(*digest, bytes.clone());
+                        self.file_blobs.put(*digest, bytes.clone());
                     }
                     bytes
                 }

@@ -82,7 +82,8 @@ impl Attempt<'_> {
                 return Tried { usage: total, capture: planned.capture, outputs, ..Tried::refused(verdict) };
             };
             if let Err(verdict) = self.wait(delay).await {
-                self.mark_end(marks.as_ref(), attempt + 1, &verdict, Duration::ZERO, None);
+                // The next one never began: it is the last that ended which isn't repeated.
+                self.mark_end(marks.as_ref(), attempt, &verdict, started.elapsed(), None);
                 return Tried { usage: total, capture: planned.capture, outputs, ..Tried::refused(verdict) };
             }
             attempt += 1;
