@@ -83,7 +83,7 @@ impl Trees {
         Self { options, blobs: OnceLock::new(), ready: Mutex::default(), trimmed: AtomicBool::default() }
     }
 
-    fn blobs(&self) -> Result<&BlobDir, TreeError> {
+    pub(crate) fn blobs(&self) -> Result<&BlobDir, TreeError> {
         if let Some(blobs) = self.blobs.get() {
             return Ok(blobs);
         }

@@ -52,6 +52,8 @@ pub(crate) struct StepVerdict {
     pub(crate) timed_out: Option<TimeLimit>,
     /// The place is lost: nothing more can be run in it.
     pub(crate) place_lost: bool,
+    /// It is the run's failure.
+    pub(crate) fails_run: bool,
 }
 
 impl StepVerdict {
@@ -64,6 +66,7 @@ impl StepVerdict {
             retryable,
             timed_out: None,
             place_lost: false,
+            fails_run: false,
         }
     }
 
@@ -93,7 +96,15 @@ pub(crate) fn of_end(ended: &Ended, ending: Option<Ending>, spec: &JobSpec) -> S
         (None, exit) => (StepOutcome::Failed, Some(explain_exit(exit, ended.oom_killed, spec))),
     };
     let timed_out = ending.and_then(Ending::limit);
-    StepVerdict { outcome, exit_code: Some(exit_code), message, retryable: true, timed_out, place_lost: false }
+    StepVerdict {
+        outcome,
+        exit_code: Some(exit_code),
+        message,
+        retryable: true,
+        timed_out,
+        place_lost: false,
+        fails_run: false,
+    }
 }
 
 /// A step that couldn't be started.

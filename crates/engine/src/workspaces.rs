@@ -2,17 +2,19 @@
 //!
 //! Only `hooks` has such; what `local` shares it has for the worker's whole life.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use executr_api::WorkspaceId;
-use executr_executors::contract::{Act, Event, Execution, ExecutorError, Exit, Sandbox, Workspace};
+use executr_executors::contract::{Act, Event, Execution, ExecutorError, Exit, Sandbox, Stream, Workspace};
 use executr_executors::hooks::{HooksOptions, HooksWorkspace};
 use executr_spec::{Digest, JobId};
 use tokio::sync::RwLock;
 use uuid::Uuid;
+
+use crate::masking::{MaskedStream, Masker};
 
 /// How long cleaning up may take: a hook that waits for ever must not keep a worker from ending.
 pub(crate) const CLEANUP: Duration = Duration::from_secs(120);
@@ -32,6 +34,8 @@ pub(crate) struct Held {
     pub(crate) setup: tokio::sync::Mutex<Setup>,
     /// Shared by jobs that are in it.
     pub(crate) users: Arc<RwLock<()>>,
+    /// Values that jobs had in it and that must not be seen: its last hook may say them.
+    secrets: Mutex<BTreeSet<String>>,
 }
 
 /// How far a setup is.
@@ -64,16 +68,23 @@ impl Setup {
 }
 
 impl Held {
+    /// What must not be seen of a job that was in it.
+    pub(crate) fn keep_secret(&self, values: &BTreeSet<String>) {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).extend(values.iter().cloned());
+    }
+
     /// Runs the last hook, whatever became of the first, and lets go of the place.
     async fn clean(&self, id: &WorkspaceId) {
         let _alone = self.users.write().await;
         let Setup { workspace, env, .. } = std::mem::take(&mut *self.setup.lock().await);
         let Some(workspace) = workspace else { return };
+        let masker =
+            Masker::new(self.secrets.lock().unwrap_or_else(PoisonError::into_inner).iter().map(String::as_str));
         {
             let mut own = workspace.own().await;
             let ended = match own.act(Act::CleanUp, &env).await {
                 Ok(None) => Ok(()),
-                Ok(Some(mut execution)) => drained(execution.as_mut(), id).await,
+                Ok(Some(mut execution)) => drained(execution.as_mut(), id, masker.as_ref()).await,
                 Err(error) => Err(error.to_string()),
             };
             if let Err(problem) = ended {
@@ -85,8 +96,41 @@ impl Held {
     }
 }
 
+/// What a hook says that belongs to no job: it goes to the worker's own log, masked as all output is.
+struct Said<'a> {
+    masker: Option<&'a Masker>,
+    stdout: MaskedStream,
+    stderr: MaskedStream,
+}
+
+impl Said<'_> {
+    fn push(&mut self, stream: Stream, data: &[u8], id: &WorkspaceId) {
+        let Some(masker) = self.masker else { return log(data, id) };
+        let masked = if stream == Stream::Stderr { &mut self.stderr } else { &mut self.stdout };
+        let mut out = Vec::new();
+        masked.push(masker, data, &mut out);
+        log(&out, id);
+    }
+
+    fn end(&mut self, id: &WorkspaceId) {
+        for masked in [&mut self.stdout, &mut self.stderr] {
+            let mut out = Vec::new();
+            masked.end(&mut out);
+            log(&out, id);
+        }
+    }
+}
+
+fn log(data: &[u8], id: &WorkspaceId) {
+    if !data.is_empty() {
+        let text = String::from_utf8_lossy(data);
+        tracing::debug!(run = %id.run, executor = %id.executor, "cleanup: {}", text.trim_end());
+    }
+}
+
 /// Waits for the end of a hook that belongs to no job, and for its success.
-async fn drained(execution: &mut dyn Execution, id: &WorkspaceId) -> Result<(), String> {
+async fn drained(execution: &mut dyn Execution, id: &WorkspaceId, masker: Option<&Masker>) -> Result<(), String> {
+    let mut said = Said { masker, stdout: MaskedStream::default(), stderr: MaskedStream::default() };
     let mut ending = false;
     loop {
         let Ok(event) = tokio::time::timeout(CLEANUP, execution.next()).await else {
@@ -97,11 +141,9 @@ async fn drained(execution: &mut dyn Execution, id: &WorkspaceId) -> Result<(), 
             continue;
         };
         match event.map_err(|error| error.to_string())? {
-            Some(Event::Output { data, .. }) => {
-                let text = String::from_utf8_lossy(&data);
-                tracing::debug!(run = %id.run, executor = %id.executor, "cleanup: {}", text.trim_end());
-            }
+            Some(Event::Output { stream, data, .. }) => said.push(stream, &data, id),
             Some(Event::Ended(ended)) => {
+                said.end(id);
                 return match ended.exit {
                     Exit::Code(0) => Ok(()),
                     Exit::Code(code) => Err(format!("exit code {code}")),

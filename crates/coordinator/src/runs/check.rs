@@ -71,11 +71,9 @@ impl<'a> Seen<'a> {
             let text = format!("is `{}`, and has to be the job's name", workflow.name.escape_debug());
             return Err(problem("spec.workflow.name", text));
         }
-        if workflow.source.is_some() && workflow.source != self.source {
-            return Err(problem(
-                "spec.workflow.source",
-                "is another tree than the plan's `source`; a run starts from one",
-            ));
+        let trees = [("spec.workflow.source", workflow.source), ("spec.workflow.env_source", workflow.env_source)];
+        if let Some((field, _)) = trees.into_iter().find(|(_, tree)| tree.is_some() && *tree != self.source) {
+            return Err(problem(field, "is another tree than the plan's `source`; a run starts from one"));
         }
         self.artifacts(workflow)?;
         self.pinned(job, &workflow.executor)
@@ -250,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         type Break = fn(&mut RunPlan);
-        let cases: [(Break, &str); 22] = [
+        let cases: [(Break, &str); 23] = [
             (|plan| plan.name.clear(), "name"),
             (|plan| plan.name = "a\nb".to_owned(), "name"),
             (|plan| plan.timeout = Some(Span::default()), "timeout"),
@@ -267,6 +265,10 @@ mod tests {
             (|plan| plan.jobs[0].spec.run_at = Some(executr_spec::Timestamp(1)), "jobs[0].spec.run_at"),
             (|plan| plan.jobs[0].spec.workflow = None, "jobs[0].spec.workflow"),
             (|plan| workflow(&mut plan.jobs[0]).source = Some(Digest::of(b"other")), "jobs[0].spec.workflow.source"),
+            (
+                |plan| workflow(&mut plan.jobs[0]).env_source = Some(Digest::of(b"other")),
+                "jobs[0].spec.workflow.env_source",
+            ),
             (|plan| workflow(&mut plan.jobs[0]).name = "other".to_owned(), "jobs[0].spec.workflow.name"),
             (
                 |plan| {

@@ -35,6 +35,7 @@ impl Attempt<'_> {
             .map_err(|error| StepVerdict::failed(format!("executor `{}`: {error}", workflow.executor.name), false))?;
         let id = self.workspace_id(&workflow.executor.name);
         let held = engine.workspaces.held(&id);
+        self.held = Some(Arc::clone(&held));
         let in_use = self.wait_for(Arc::clone(&held.users).read_owned(), self.job_deadline()).await;
         let in_use = in_use.map_err(StepVerdict::ended_early)?;
         let setup = self.wait_for(held.setup.lock(), self.job_deadline()).await;
@@ -45,7 +46,6 @@ impl Attempt<'_> {
             self.place_repository(source, workspace.repository()).await?;
             setup.source = Some(source);
         }
-        self.root = setup.source.is_some().then(|| workspace.repository().to_owned());
         if !setup.done {
             let mut own = workspace.own().await;
             let Setup { env, done, .. } = &mut *setup;

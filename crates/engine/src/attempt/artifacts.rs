@@ -60,9 +60,7 @@ impl Attempt<'_> {
         let what = "the copy of the repository";
         let tree = self.tree(source, what).await?;
         sandbox.make_directory().await.map_err(|error| lost(&error))?;
-        self.put(&tree, sandbox.directory(), what).await?;
-        self.root = Some(sandbox.directory().to_owned());
-        Ok(())
+        self.put(&tree, sandbox.directory(), what).await
     }
 
     /// Restores the job's inputs.
@@ -80,7 +78,9 @@ impl Attempt<'_> {
             sandbox.make_directory().await.map_err(|error| lost(&error))?;
             let (ArtifactPlace::Direct(target) | ArtifactPlace::Staged(target)) =
                 sandbox.artifact_place(&input.name, &path);
-            make_below(sandbox.directory(), &target).map_err(|error| {
+            let (root, made) = (sandbox.directory().to_owned(), target.clone());
+            let making = tokio::task::spawn_blocking(move || make_below(&root, &made)).await;
+            making.map_err(std::io::Error::other).flatten().map_err(|error| {
                 StepVerdict::failed(format!("{what}: cannot make {}: {error}", target.display()), true)
             })?;
             self.put(&tree, &target, &what).await?;
@@ -108,7 +108,7 @@ impl Attempt<'_> {
             }
             let options = SnapshotOptions { named, ..SnapshotOptions::everything() };
             let (engine, remote) = (self.engine, self.remote());
-            let saved = self.wait_for(engine.trees.save(&remote, &path, &options), None).await;
+            let saved = self.wait_for(engine.trees.save(&remote, &path, &options), self.job_deadline()).await;
             let saved = saved.map_err(StepVerdict::ended_early)?.map_err(|error| refused(&what, &error))?;
             artifacts.push(Artifact {
                 name: output.name.clone(),
@@ -121,7 +121,7 @@ impl Attempt<'_> {
     }
 }
 
-fn refused(what: &str, error: &TreeError) -> StepVerdict {
+pub(super) fn refused(what: &str, error: &TreeError) -> StepVerdict {
     StepVerdict::failed(format!("{what}: {error}"), !error.is_final())
 }
 

@@ -6,17 +6,21 @@
 //! - [`acts`]: what the job's place does by itself;
 //! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
+//! - [`sources`]: asking for variables that aren't written in the file;
 //! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
 //! - [`marks`]: what is told of steps within the output.
 
 mod acts;
 mod artifacts;
 mod capture;
+#[cfg(test)]
+mod early;
 mod execution;
 mod files;
 mod handover;
 mod marks;
 mod scope;
+mod sources;
 mod steps;
 mod tries;
 mod variables;
@@ -25,7 +29,6 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +49,7 @@ use crate::providers::Providers;
 use crate::stop::{Stop, StopReason};
 use crate::trees::Trees;
 use crate::verdict::{self, Ending, StepVerdict};
-use crate::workspaces::Workspaces;
+use crate::workspaces::{Held, Workspaces};
 use execution::{Deadline, passed};
 use files::FileBlobs;
 use scope::StepRecord;
@@ -120,10 +123,10 @@ impl Engine {
             feed,
             masking: OutputMasking::default(),
             secrets: BTreeSet::new(),
+            held: None,
             variables: None,
             records: Vec::new(),
-            root: None,
-            file_blobs: FileBlobs::new(),
+            file_blobs: FileBlobs::default(),
             cancelled: false,
             cleaning: false,
             aftermath: None,
@@ -176,12 +179,12 @@ struct Attempt<'a> {
     masking: OutputMasking,
     /// Values that must not be seen outside.
     secrets: BTreeSet<String>,
+    /// The workspace that others share, in which it is.
+    held: Option<Arc<Held>>,
     /// What is declared, in jobs of workflows.
     variables: Option<Variables>,
     /// The steps that are over.
     records: Vec<StepRecord>,
-    /// The job's copy of the repository, before its steps change it.
-    root: Option<PathBuf>,
     file_blobs: FileBlobs,
     /// The job was asked to stop, and what ran then was ended.
     cancelled: bool,
@@ -291,8 +294,7 @@ impl Attempt<'_> {
     async fn prepare(&mut self, sandbox: &mut dyn Sandbox) -> Result<bool, StepVerdict> {
         let Some(workflow) = self.spec.workflow.as_deref() else { return Ok(true) };
         self.place_source(sandbox).await?;
-        let root = self.root.clone();
-        self.job_variables(root.as_deref()).await?;
+        self.job_variables().await?;
         if let Some(script) = &workflow.condition {
             let known = self.known_variables();
             if self.has_files() {
@@ -341,6 +343,7 @@ impl Attempt<'_> {
     async fn finish(self, progress: Progress) -> FinishedAttempt {
         let duration = self.started.elapsed();
         let outcome = progress.outcome();
+        let fails_run = progress.fails_run && outcome == Outcome::Failed;
         let (exit_code, error_message, retryable) = match progress.verdict {
             None => ((outcome == Outcome::Succeeded).then_some(0), None, true),
             Some((index, verdict)) => {
@@ -357,7 +360,8 @@ impl Attempt<'_> {
             outcome,
             exit_code,
             error_message,
-            retryable,
+            retryable: retryable && !fails_run,
+            fails_run,
             usage: progress.usage,
             steps: progress.results,
             output: None,
@@ -391,6 +395,7 @@ fn refused(fence: Fence, verdict: StepVerdict, started: Instant) -> FinishedAtte
         exit_code: None,
         error_message: verdict.message,
         retryable: verdict.retryable,
+        fails_run: false,
         usage: None,
         steps: Vec::new(),
         output: None,

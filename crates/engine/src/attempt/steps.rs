@@ -36,6 +36,8 @@ pub(super) struct Progress {
     pub(super) outputs: BTreeMap<String, String>,
     /// What was saved of it.
     pub(super) artifacts: Vec<Artifact>,
+    /// Something failed that the whole run starts from.
+    pub(super) fails_run: bool,
     /// The job's own condition said no.
     skipped: bool,
     /// A step failed, and may not have.
@@ -47,7 +49,7 @@ pub(super) struct Progress {
 impl Progress {
     /// A job that couldn't begin.
     pub(super) fn of(step: Option<usize>, verdict: StepVerdict) -> Self {
-        Self { verdict: Some((step, verdict)), ..Self::default() }
+        Self { fails_run: verdict.fails_run, verdict: Some((step, verdict)), ..Self::default() }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -161,9 +163,10 @@ impl Attempt<'_> {
         }
         let of_job = verdict.timed_out.is_some_and(|limit| !matches!(limit, TimeLimit::Step(_)));
         let own = matches!(verdict.outcome, StepOutcome::Failed | StepOutcome::TimedOut) && !of_job;
-        if step.continue_on_error && own && !verdict.place_lost {
+        if step.continue_on_error && own && !verdict.place_lost && !verdict.fails_run {
             return;
         }
+        progress.fails_run |= verdict.fails_run;
         progress.failed |= verdict.outcome != StepOutcome::Cancelled;
         progress.over |= verdict.place_lost || matches!(verdict.timed_out, Some(TimeLimit::Aftermath(_)));
         if of_job && self.aftermath.is_none() {
@@ -192,8 +195,7 @@ impl Attempt<'_> {
         let declared = if self.variables.is_none() && step.env_from.is_empty() {
             None
         } else {
-            let root = self.root.clone();
-            match self.step_variables(step, root.as_deref()).await {
+            match self.step_variables(step).await {
                 Ok(declared) => Some(declared),
                 Err(verdict) => return Ran::Refused(verdict),
             }

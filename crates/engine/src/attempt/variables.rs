@@ -12,18 +12,19 @@
 //! `${{ }}` in a value sees the layers below its own as `env`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
+use executr_api::RunContext;
 use executr_expressions::{Status, Template, interpolate};
-use executr_spec::Step;
-use executr_spec::workflow::Provider;
+use executr_spec::workflow::{Provider, VariableLayer};
+use executr_spec::{JobSpec, Step};
 
-use super::{Attempt, scope};
+use super::scope::StepRecord;
+use super::{Attempt, scope, sources};
 use crate::environment::OURS;
 use crate::host::Inherit;
 use crate::masking::Masker;
-use crate::providers::{Asking, Provided, ProviderError};
+use crate::providers::ProviderError;
 use crate::verdict::StepVerdict;
 
 /// What is declared for a workflow's job.
@@ -48,31 +49,31 @@ fn add(layers: &mut BTreeMap<String, String>, layer: &BTreeMap<String, String>) 
 }
 
 impl Attempt<'_> {
-    /// Works out everything below `$JOB_ENV`. `root` is the job's copy of the repository, if it has one.
+    /// Works out everything below `$JOB_ENV`.
     ///
     /// # Errors
     /// When a source fails, a secret is missing or an expression can't be evaluated: the job can't run.
-    pub(super) async fn job_variables(&mut self, root: Option<&Path>) -> Result<(), StepVerdict> {
+    pub(super) async fn job_variables(&mut self) -> Result<(), StepVerdict> {
         let spec = self.spec;
-        let Some(workflow) = &spec.workflow else { return Ok(()) };
+        if spec.workflow.is_none() {
+            return Ok(());
+        }
         let mut variables = Variables::default();
         let mut secrets = BTreeSet::new();
-        for (sources, env) in [(&workflow.workflow_env_from, Some(&workflow.workflow_env)), (&workflow.env_from, None)]
-        {
-            self.provide(sources, root, &mut variables.job, &mut secrets).await?;
-            // Before anything is evaluated that could fail with words about them.
-            self.mask(&secrets);
-            if let Some(env) = env {
-                self.evaluate(env, &mut variables.job)?;
+        for layer in spec.variable_layers() {
+            match layer {
+                VariableLayer::Sources(sources) => self.provide(sources, &mut variables.job, &mut secrets).await?,
+                VariableLayer::Written(env) => self.evaluate(env, &mut variables.job)?,
+                VariableLayer::Secrets(names) => {
+                    for name in names {
+                        let value = self.secret(name)?;
+                        secrets.insert(value.clone());
+                        variables.job.insert(name.clone(), value);
+                    }
+                    self.mask(&secrets);
+                }
             }
         }
-        for name in &workflow.secrets {
-            let value = self.secret(name)?;
-            secrets.insert(value.clone());
-            variables.job.insert(name.clone(), value);
-        }
-        self.mask(&secrets);
-        self.evaluate(&spec.env, &mut variables.job)?;
         self.variables = Some(variables);
         Ok(())
     }
@@ -97,16 +98,11 @@ impl Attempt<'_> {
     ///
     /// # Errors
     /// When a source fails or an expression can't be evaluated: the step fails.
-    pub(super) async fn step_variables(
-        &mut self,
-        step: &Step,
-        root: Option<&Path>,
-    ) -> Result<BTreeMap<String, String>, StepVerdict> {
+    pub(super) async fn step_variables(&mut self, step: &Step) -> Result<BTreeMap<String, String>, StepVerdict> {
         let mut declared = self.known_variables();
         if !step.env_from.is_empty() {
             let mut secrets = BTreeSet::new();
-            self.provide(&step.env_from, root, &mut declared, &mut secrets).await?;
-            self.mask(&secrets);
+            self.provide(&step.env_from, &mut declared, &mut secrets).await?;
         }
         if self.variables.is_some() {
             self.evaluate(&step.env, &mut declared)?;
@@ -123,7 +119,6 @@ impl Attempt<'_> {
     async fn provide(
         &mut self,
         sources: &[Provider],
-        root: Option<&Path>,
         layers: &mut BTreeMap<String, String>,
         secrets: &mut BTreeSet<String>,
     ) -> Result<(), StepVerdict> {
@@ -132,23 +127,15 @@ impl Attempt<'_> {
                 self.require(provider, names, layers)?;
                 continue;
             }
-            let provided = self.ask(provider, root).await?;
+            let provided = self.ask(provider).await?;
             if provided.secret {
                 secrets.extend(provided.variables.values().cloned());
+                // Before anything fails with words about them.
+                self.mask(secrets);
             }
             add(layers, &provided.variables);
         }
         Ok(())
-    }
-
-    async fn ask(&mut self, provider: &Provider, root: Option<&Path>) -> Result<Arc<Provided>, StepVerdict> {
-        let engine = self.engine;
-        let asking =
-            Asking { host: &engine.host, policy: engine.policy, root: engine.host.repository.as_deref().or(root) };
-        let run = self.run.map_or(self.fence.job.0, |run| run.run.0);
-        let deadline = self.job_deadline();
-        let asked = self.wait_for(engine.providers.ask(run, provider, asking), deadline).await;
-        asked.map_err(StepVerdict::ended_early)?.map_err(refused)
     }
 
     fn require(
@@ -170,7 +157,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         let problem = format!("{} has no value; give it one with `--env` or in `env`", missing.join(", "));
-        Err(refused(ProviderError::new(provider, problem)))
+        Err(sources::refused(ProviderError::new(provider, problem)))
     }
 
     /// A variable of the worker that jobs may have.
@@ -196,39 +183,19 @@ impl Attempt<'_> {
         value.ok_or_else(|| {
             let message = format!(
                 "the secret `{name}` is not known here: give it to `executr run` with `--secret {name}`, or to the \
-                 executor as its variable EXECUTR_SECRET_{name}"
+                 executor as its variable EXECUTR_SECRET_{name}; where only some executors have it, label those and the job"
             );
-            StepVerdict::failed(message, false)
+            // Another worker may have it.
+            StepVerdict::failed(message, host.repository.is_none())
         })
     }
 
-    /// Adds a layer whose values may hold `${{ }}`.
     fn evaluate(
         &self,
         layer: &BTreeMap<String, String>,
         layers: &mut BTreeMap<String, String>,
     ) -> Result<(), StepVerdict> {
-        if !layer.values().any(|value| Template::is_in(value)) {
-            add(layers, layer);
-            return Ok(());
-        }
-        // What the command line says is seen by what is derived from it.
-        let mut seen = layers.clone();
-        if let Some(workflow) = &self.spec.workflow {
-            add(&mut seen, &workflow.overrides);
-        }
-        let context = scope::context(self.spec, self.run, &seen, &self.records, Status::GOOD);
-        let mut evaluated = BTreeMap::new();
-        for (name, value) in layer {
-            let value = interpolate(value, &context)
-                .map_err(|error| StepVerdict::failed(format!("env.{name}: {error}"), false))?;
-            if value.contains('\0') {
-                return Err(StepVerdict::failed(format!("env.{name}: holds a NUL character"), false));
-            }
-            evaluated.insert(name.clone(), value.into_owned());
-        }
-        layers.extend(evaluated);
-        Ok(())
+        evaluate(self.spec, self.run, &self.records, layer, layers)
     }
 
     /// Masks these from now on, besides what is masked already.
@@ -236,12 +203,41 @@ impl Attempt<'_> {
         let known = self.secrets.len();
         self.secrets.extend(secrets.iter().cloned());
         if self.secrets.len() > known {
+            if let Some(held) = &self.held {
+                held.keep_secret(&self.secrets);
+            }
             self.masking.mask_with(Masker::new(self.secrets.iter().map(String::as_str)).map(Arc::new));
         }
     }
 }
 
-/// A source that fails, fails the job and so the run; another attempt ends no better.
-fn refused(error: ProviderError) -> StepVerdict {
-    StepVerdict::failed(error.to_string(), false)
+/// Adds a layer whose values may hold `${{ }}` to those below it.
+pub(super) fn evaluate(
+    spec: &JobSpec,
+    run: Option<&RunContext>,
+    records: &[StepRecord],
+    layer: &BTreeMap<String, String>,
+    layers: &mut BTreeMap<String, String>,
+) -> Result<(), StepVerdict> {
+    if !layer.values().any(|value| Template::is_in(value)) {
+        add(layers, layer);
+        return Ok(());
+    }
+    // What the command line says is seen by what is derived from it.
+    let mut seen = layers.clone();
+    if let Some(workflow) = &spec.workflow {
+        add(&mut seen, &workflow.overrides);
+    }
+    let context = scope::context(spec, run, &seen, records, Status::GOOD);
+    let mut evaluated = BTreeMap::new();
+    for (name, value) in layer {
+        let value =
+            interpolate(value, &context).map_err(|error| StepVerdict::failed(format!("env.{name}: {error}"), false))?;
+        if value.contains('\0') {
+            return Err(StepVerdict::failed(format!("env.{name}: holds a NUL character"), false));
+        }
+        evaluated.insert(name.clone(), value.into_owned());
+    }
+    layers.extend(evaluated);
+    Ok(())
 }

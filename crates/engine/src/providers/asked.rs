@@ -4,22 +4,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use executr_spec::Digest;
 use executr_spec::workflow::Provider;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Asking, Provided, ProviderError, ask};
+use super::{Provided, ProviderError};
 
 /// After so long without being used an answer is forgotten.
 const KEPT: Duration = Duration::from_secs(600);
 
 type Answer = Arc<OnceCell<Result<Arc<Provided>, ProviderError>>>;
+/// A run, and the tree in which sources find their files: of one run that is one, unless somebody made an odd plan.
+type Place = (Uuid, Option<Digest>);
 
 /// Asks each source of variables once a run.
 #[derive(Debug, Default)]
 pub struct Providers {
-    asked: Mutex<HashMap<(Uuid, String), Asked>>,
+    asked: Mutex<HashMap<(Place, String), Asked>>,
 }
 
 #[derive(Debug)]
@@ -29,28 +32,34 @@ struct Asked {
 }
 
 impl Providers {
-    /// What `provider` says in `run`: asked now, or earlier. Jobs that ask at the same time wait for the same answer.
-    pub(crate) async fn ask(
+    /// What `provider` says there: asked now, or earlier. Jobs that ask at the same time wait for the same answer.
+    ///
+    /// # Errors
+    /// When it can't be asked now, which is not remembered.
+    pub(crate) async fn ask<E>(
         &self,
-        run: Uuid,
+        place: Place,
         provider: &Provider,
-        asking: Asking<'_>,
-    ) -> Result<Arc<Provided>, ProviderError> {
+        ask: impl AsyncFnOnce() -> Result<Result<Provided, ProviderError>, E>,
+    ) -> Result<Result<Arc<Provided>, ProviderError>, E> {
         // These cost nothing.
         if matches!(provider, Provider::Static(_) | Provider::Required(_)) {
-            return ask(provider, asking).await.map(Arc::new);
+            return Ok(ask().await?.map(Arc::new));
         }
-        let key = serde_json::to_string(provider).map_err(|error| ProviderError::new(provider, error.to_string()))?;
-        let answer = self.answer((run, key));
-        answer.get_or_init(async || ask(provider, asking).await.map(Arc::new)).await.clone()
+        let key = match serde_json::to_string(provider) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(ProviderError::new(provider, error.to_string()))),
+        };
+        let answer = self.answer((place, key));
+        answer.get_or_try_init(async || Ok(ask().await?.map(Arc::new))).await.cloned()
     }
 
     /// Forgets what was asked in a run.
     pub fn forget(&self, run: executr_spec::RunId) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|(asked, _), _| *asked != run.0);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|((asked, _), _), _| *asked != run.0);
     }
 
-    fn answer(&self, key: (Uuid, String)) -> Answer {
+    fn answer(&self, key: (Place, String)) -> Answer {
         let now = Instant::now();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|_, asked| now.duration_since(asked.used) < KEPT);

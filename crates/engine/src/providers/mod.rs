@@ -1,21 +1,25 @@
 //! Variables that are not written in the file: each source is asked once a run, by the worker.
 //!
+//! - [`files`]: files of variables, and where their paths lead;
 //! - [`assignments`]: `KEY=value` lines as `.env` files have them, and `export KEY="value"` lines of programs;
 //! - [`program`]: programs that print them, and `sops`;
 //! - [`asked`]: what was asked already, by run.
 //!
-//! Relative paths count from the run's source tree, or from the repository of who runs `executr run`. What comes from a
+//! Paths count from the tree that the run starts from, or from the repository of who runs `executr run`. What comes from a
 //! file, from `sops` or from a program is secret; what stands in the workflow itself is not.
 
 mod asked;
 mod assignments;
+mod files;
 mod program;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use executr_spec::workflow::Provider;
+use executr_tree::BlobDir;
+use executr_tree::wire::Fetched;
 use thiserror::Error;
 
 pub use asked::Providers;
@@ -60,8 +64,30 @@ pub fn variables_in(text: &str) -> Result<BTreeMap<String, String>, String> {
 pub(crate) struct Asking<'a> {
     pub(crate) host: &'a HostContext,
     pub(crate) policy: Policy,
-    /// The repository, or a copy of it; `None` when the job has none.
-    pub(crate) root: Option<&'a Path>,
+    pub(crate) root: Root<'a>,
+}
+
+/// What paths count from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Root<'a> {
+    /// The repository of this worker's own user.
+    Own(&'a Path),
+    /// The tree that the run starts from.
+    Tree(&'a Arc<Fetched>, &'a BlobDir),
+    /// A copy of that tree, made for one source.
+    Copy(&'a Path),
+    /// There is none.
+    Nothing,
+}
+
+impl<'a> Root<'a> {
+    /// Where programs start.
+    fn directory(self) -> Option<&'a Path> {
+        match self {
+            Self::Own(directory) | Self::Copy(directory) => Some(directory),
+            Self::Tree(..) | Self::Nothing => None,
+        }
+    }
 }
 
 /// What people call it.
@@ -76,13 +102,15 @@ fn label(provider: &Provider) -> String {
 }
 
 /// Asks a source. `Required` says nothing; whether what it names is there is seen where all variables are.
-async fn ask(provider: &Provider, asking: Asking<'_>) -> Result<Provided, ProviderError> {
+pub(crate) async fn ask(provider: &Provider, asking: Asking<'_>) -> Result<Provided, ProviderError> {
     let wrong = |problem: String| ProviderError::new(provider, problem);
     match provider {
         Provider::Static(variables) => Ok(Provided { variables: variables.clone(), secret: false }),
         Provider::Required(_) => Ok(Provided::default()),
         Provider::File { path, required } => {
-            let Some(text) = read(path, *required, asking).map_err(wrong)? else { return Ok(Provided::default()) };
+            let Some(text) = read(path, *required, asking).await.map_err(wrong)? else {
+                return Ok(Provided::default());
+            };
             let variables = assignments::parse(&text, assignments::Style::DotEnv).map_err(wrong)?;
             Ok(Provided { variables, secret: true })
         }
@@ -90,10 +118,7 @@ async fn ask(provider: &Provider, asking: Asking<'_>) -> Result<Provided, Provid
             if !asking.policy.providers {
                 return Err(wrong(NOT_ALLOWED.to_owned()));
             }
-            let path = resolve(file, asking).map_err(wrong)?;
-            if !path.exists() {
-                return if *required { Err(wrong(not_there(&path))) } else { Ok(Provided::default()) };
-            }
+            let Some(path) = locate(file, *required, asking).map_err(wrong)? else { return Ok(Provided::default()) };
             let variables = program::sops(&path, *format, asking).await.map_err(wrong)?;
             Ok(Provided { variables, secret: true })
         }
@@ -110,59 +135,43 @@ async fn ask(provider: &Provider, asking: Asking<'_>) -> Result<Provided, Provid
 
 const NOT_ALLOWED: &str = "this worker runs no programs for variables; start it with `--allow providers`";
 
-fn not_there(path: &Path) -> String {
-    format!("{} isn't there (files that git ignores are not part of a submitted run)", path.display())
-}
-
-/// Where a path of a provider leads. Never out of the repository: what it names is read on somebody's worker.
-fn resolve(path: &str, asking: Asking<'_>) -> Result<PathBuf, String> {
-    let inside = Path::new(path)
-        .components()
-        .all(|component| matches!(component, std::path::Component::Normal(_) | std::path::Component::CurDir));
-    if asking.host.repository.is_some() && Path::new(path).is_absolute() {
-        return Ok(PathBuf::from(path));
-    }
-    let Some(root) = asking.root else {
-        return Err("the job has no copy of the repository; give it one with `copy_repo: true`".to_owned());
-    };
-    // The user's own machine and repository: nothing to keep them from.
-    if inside || asking.host.repository.is_some() {
-        return Ok(root.join(path));
-    }
-    Err("leads out of the repository; on a worker only files of the repository are read".to_owned())
-}
-
-fn read(path: &str, required: bool, asking: Asking<'_>) -> Result<Option<String>, String> {
-    use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let path = resolve(path, asking)?;
-    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let canonical = match path.canonicalize() {
-        Ok(canonical) => canonical,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_there(&path)),
-        Err(error) => return Err(failed(error)),
-    };
-    // A link in the tree that was submitted may point anywhere on the worker.
-    if asking.host.repository.is_none() {
-        let root = asking.root.and_then(|root| root.canonicalize().ok());
-        if !root.is_some_and(|root| canonical.starts_with(root)) {
-            return Err("is a link that leads out of the repository".to_owned());
+/// Reads a file of variables; `None` when it isn't there and needn't be.
+async fn read(path: &str, required: bool, asking: Asking<'_>) -> Result<Option<String>, String> {
+    let wanted = path.to_owned();
+    let reading = match asking.root {
+        Root::Nothing => return Err(files::no_tree()),
+        Root::Own(repository) => {
+            let path = repository.join(path);
+            tokio::task::spawn_blocking(move || files::read_own(&path))
         }
+        // It is asked for what needs a copy only.
+        Root::Copy(copy) => {
+            let copy = copy.to_owned();
+            tokio::task::spawn_blocking(move || match files::in_copy(&copy, &wanted)? {
+                Some(path) => files::read_own(&path),
+                None => Ok(None),
+            })
+        }
+        Root::Tree(tree, blobs) => {
+            let (tree, blobs) = (Arc::clone(tree), blobs.clone());
+            tokio::task::spawn_blocking(move || files::read_from(&tree.manifest, &blobs, &wanted))
+        }
+    };
+    match reading.await.map_err(|error| error.to_string())?? {
+        None if required => Err(files::not_there(path)),
+        text => Ok(text),
     }
-    let mut text = String::new();
-    // A pipe in the file's place must not hold the worker up.
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&canonical);
-    let file = file.map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(format!("{} is no file", path.display()));
-    }
-    file.take(MOST + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MOST {
-        return Err(format!("{} has more than {MOST} bytes", path.display()));
-    }
-    Ok(Some(text))
+}
+
+/// Where a file is that a program reads; `None` when it isn't there and needn't be.
+fn locate(path: &str, required: bool, asking: Asking<'_>) -> Result<Option<PathBuf>, String> {
+    let found = match asking.root {
+        Root::Nothing | Root::Tree(..) => return Err(files::no_tree()),
+        // The user's own machine and repository: nothing to keep them from.
+        Root::Own(repository) => Some(repository.join(path)).filter(|path| path.exists()),
+        Root::Copy(copy) => files::in_copy(copy, path)?,
+    };
+    if found.is_none() && required { Err(files::not_there(path)) } else { Ok(found) }
 }
 
 #[cfg(test)]

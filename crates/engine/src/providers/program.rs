@@ -22,8 +22,9 @@ const TOLD: usize = 300;
 pub(super) async fn run(argv: &[String], asking: Asking<'_>) -> Result<String, String> {
     let Some((program, arguments)) = argv.split_first() else { return Err("names no program".to_owned()) };
     // Started in the repository, a path with a slash counts from there.
-    let path = match asking.root {
-        Some(root) if program.contains('/') => root.join(program),
+    let directory = asking.root.directory();
+    let path = match directory {
+        Some(directory) if program.contains('/') => directory.join(program),
         _ => program.into(),
     };
     let mut command = Command::new(path);
@@ -35,7 +36,7 @@ pub(super) async fn run(argv: &[String], asking: Asking<'_>) -> Result<String, S
             command.env(name, value);
         }
     }
-    command.current_dir(asking.root.unwrap_or(Path::new("/")));
+    command.current_dir(directory.unwrap_or(Path::new("/")));
     let mut process = command.spawn().map_err(|error| format!("cannot start `{program}`: {error}"))?;
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
     let (printed, said) =
@@ -85,6 +86,11 @@ pub(super) async fn sops(
     let value: Value = serde_json::from_str(&printed).map_err(|_| "`sops` printed no JSON".to_owned())?;
     let mut variables = BTreeMap::new();
     flatten(String::new(), &value, &mut variables);
+    // No environment holds such.
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+    if let Some((name, _)) = variables.iter().find(|(name, value)| !is_name(name) || value.contains('\0')) {
+        return Err(format!("`{}` can't be a variable: a name or value holds what none can", name.escape_debug()));
+    }
     Ok(variables)
 }
 

@@ -8,6 +8,7 @@ use super::file::{Job, RepositoryCopy, Workflow};
 use super::matrix::{Cell, substitute};
 use super::plan::{FileContent, PlannedJob, RunPlan, SandboxFile};
 use super::problem::{Problem, Problems};
+use super::provider::Provider;
 use crate::digest::Digest;
 use crate::expression::Template;
 use crate::job::{JobSpec, SpecJson};
@@ -28,7 +29,7 @@ pub struct PlanOptions {
     pub secrets: Vec<String>,
     /// Instead of what the file says.
     pub fail_fast: Option<bool>,
-    /// The tree of the repository, when [`Workflow::copies`] says that one is needed.
+    /// The tree of the repository, when [`Workflow::copies`] or [`Workflow::asks_repository`] says that one is needed.
     pub source: Option<Digest>,
     /// What is in the files that [`Workflow::local_files`] names: text that is not evaluated stands as base64 or as a blob.
     pub local_files: BTreeMap<String, FileContent>,
@@ -43,6 +44,16 @@ impl Workflow {
         let chosen = self.chosen(options)?;
         let copies = self.jobs.iter().zip(&chosen).filter(|(_, cells)| !cells.is_empty()).map(|(job, _)| job.copy);
         Ok(copies.max().unwrap_or(RepositoryCopy::Nothing))
+    }
+
+    /// Whether a source of variables of the chosen jobs may look for something in the repository.
+    ///
+    /// # Errors
+    /// When a chosen job doesn't exist.
+    pub fn asks_repository(&self, options: &PlanOptions) -> Result<bool, Problems> {
+        let chosen = self.chosen(options)?;
+        let mut jobs = self.jobs.iter().zip(&chosen).filter(|(_, cells)| !cells.is_empty());
+        Ok(jobs.any(|(job, _)| asks_repository(&job.template)))
     }
 
     /// The files beside the user whose content the chosen jobs want, by their paths from the repository's root.
@@ -127,6 +138,7 @@ impl Workflow {
             spec.concurrency_key = Some(format!("matrix:{}", job.name));
             spec.concurrency_limit = Some(limit);
         }
+        let asks_repository = asks_repository(&spec);
         let workflow = spec.workflow.get_or_insert_default();
         workflow.name.clone_from(&cell.name);
         workflow.matrix.clone_from(&cell.values);
@@ -143,6 +155,9 @@ impl Workflow {
         self.known_needs(job, chosen)?;
         if job.copy != RepositoryCopy::Nothing {
             workflow.source = options.source;
+        }
+        if asks_repository {
+            workflow.env_source = options.source;
         }
         workflow.overrides.clone_from(overrides);
         workflow.secrets.extend(options.secrets.iter().cloned());
@@ -227,7 +242,13 @@ impl Workflow {
 }
 
 fn has_source(job: &PlannedJob) -> bool {
-    job.spec.workflow.as_ref().is_some_and(|workflow| workflow.source.is_some())
+    job.spec.workflow.as_ref().is_some_and(|workflow| workflow.source.is_some() || workflow.env_source.is_some())
+}
+
+fn asks_repository(spec: &JobSpec) -> bool {
+    let of_steps = spec.steps.iter().flat_map(|step| &step.env_from);
+    let of_job = spec.workflow.iter().flat_map(|workflow| workflow.workflow_env_from.iter().chain(&workflow.env_from));
+    of_job.chain(of_steps).any(Provider::reads_repository)
 }
 
 fn asked(key: String, text: String) -> Problem {

@@ -33,7 +33,7 @@ pub struct RunPlan {
     /// After this long the run is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// The tree of the repository that jobs get a copy of.
+    /// The tree of the repository that jobs get a copy of, and sources of variables find their files in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
     /// The jobs; each after those it needs.
@@ -122,6 +122,9 @@ pub struct WorkflowJob {
     /// The tree that its job directory starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
+    /// The tree that sources of variables find their files in: the plan's `source`, whether or not the job gets a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_source: Option<Digest>,
     /// Sources of variables below `workflow_env`, the first the weakest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workflow_env_from: Vec<Provider>,

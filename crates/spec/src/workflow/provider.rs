@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A source of variables. It is asked by the worker, once a run; when it fails the run fails before any job of it starts there.
+/// A source of variables. It is asked by the worker, once a run, and finds its files in the tree the run starts from; when it
+/// fails the run fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Provider {
@@ -42,6 +43,12 @@ impl Provider {
     #[must_use]
     pub fn runs_a_program(&self) -> bool {
         matches!(self, Self::Sops { .. } | Self::Command(_))
+    }
+
+    /// Whether it may look for something in the repository.
+    #[must_use]
+    pub fn reads_repository(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Sops { .. } | Self::Command(_))
     }
 }
 

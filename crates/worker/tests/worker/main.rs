@@ -8,6 +8,7 @@ mod jobs;
 mod layout;
 mod leaving;
 mod rig;
+mod sources;
 mod steps;
 mod streaming;
 mod trees;

@@ -246,7 +246,7 @@ async fn secrets_are_used_and_never_seen() {
     }
     in_workflow(&mut spec).secrets = vec!["NOT_YOURS".to_owned()];
     let result = rig.coordinator.result(submit(&rig, &spec)).await;
-    assert!(!result.retryable && result.outcome == Outcome::Failed);
+    assert!(result.retryable && result.outcome == Outcome::Failed, "another worker may have it");
     assert!(
         result.error_message.is_some_and(|message| message.contains("`NOT_YOURS`") && message.contains("--secret"))
     );
@@ -282,7 +282,7 @@ async fn a_source_of_variables_that_fails_names_itself_and_nothing_starts() {
     ] {
         let fence = submit(&rig, &with(vec![source]));
         let result = rig.coordinator.result(fence).await;
-        assert_eq!((result.outcome, result.retryable), (Outcome::Failed, false));
+        assert_eq!((result.outcome, result.retryable, result.fails_run), (Outcome::Failed, false, true));
         assert!(result.error_message.as_ref().is_some_and(|message| message.contains(told)), "{result:?}");
         assert!(result.steps.iter().all(|step| step.outcome == StepOutcome::Skipped) && text(&rig, fence).is_empty());
     }

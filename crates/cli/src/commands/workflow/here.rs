@@ -50,7 +50,7 @@ pub(in crate::commands) async fn run(
     };
     let directory = kept.make(&note)?;
     let mut process = Process::start(data, directory, note, here, &loaded.options.secrets).await?;
-    let plan = source::with_source(loaded, process.client(), data, &told).await?;
+    let plan = source::with_source(loaded, process.client(), data, false, &told).await?;
     let jobs = plan.jobs.len();
     let name = plan.name.clone();
     let view = process.client().submit_run(RunSubmission { plan, idempotency_key: None }).await.map_err(told)?;

@@ -21,6 +21,8 @@ pub(super) struct Loaded {
     pub(super) repository: PathBuf,
     /// How much of it they want.
     pub(super) copies: RepositoryCopy,
+    /// Whether sources of variables may look into it.
+    pub(super) asks_repository: bool,
     file: String,
 }
 
@@ -53,7 +55,8 @@ pub(super) fn load(file: &Path, jobs: &[String], arguments: &WorkflowArgs, env: 
         options.local_files.insert(path, content);
     }
     let copies = workflow.copies(&options).map_err(told)?;
-    Ok(Loaded { workflow, options, repository, copies, file: name })
+    let asks_repository = workflow.asks_repository(&options).map_err(told)?;
+    Ok(Loaded { workflow, options, repository, copies, asks_repository, file: name })
 }
 
 /// Reads and checks a file.

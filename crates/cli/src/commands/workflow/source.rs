@@ -19,16 +19,18 @@ use crate::show::{Progress, amount};
 /// Without a repository's rules about what to leave out, more than this is rather a mistake.
 const MOST_WITHOUT_GIT: u64 = 1 << 30;
 
-/// The plan, after its source tree was made and sent, if any job wants one.
+/// The plan, after its source tree was made and sent, if any job wants one, or the place where it runs can't look for
+/// anything in the repository itself.
 pub(super) async fn with_source(
     mut loaded: Loaded,
     client: impl Client + 'static,
     data: &Path,
+    is_elsewhere: bool,
     told: &(dyn Fn(ApiError) -> Failure + Sync),
 ) -> Result<RunPlan> {
     // What is wrong with it is told before anything is read.
     loaded.plan()?;
-    if loaded.copies != RepositoryCopy::Nothing {
+    if loaded.copies != RepositoryCopy::Nothing || is_elsewhere && loaded.asks_repository {
         let copy_git = loaded.copies == RepositoryCopy::FilesAndGit;
         let snapshot = take(loaded.repository.clone(), copy_git, data).await?;
         let (tree, blobs) = (snapshot.digest(), snapshot.manifest().blobs());

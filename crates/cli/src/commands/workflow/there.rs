@@ -39,7 +39,7 @@ pub(in crate::commands) async fn submit(
     if workflow.dry_run {
         return load::show_dry_run(&loaded);
     }
-    let plan = source::with_source(loaded, client.clone(), data, &told).await?;
+    let plan = source::with_source(loaded, client.clone(), data, true, &told).await?;
     let submission = RunSubmission { plan, idempotency_key: answer.idempotency_key };
     let view = client.submit_run(submission).await.map_err(told)?;
     if answer.wait {
