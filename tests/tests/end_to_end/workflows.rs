@@ -52,6 +52,9 @@ const EXAMPLES: &[Example] = &[
         cancel_at: Some("waiting to be cancelled"),
         ..example("cancel", "what was begun is put away")
     },
+    example("hooks-custom", "Setting up workspace with 3 actions"),
+    example("hooks-local", "a copy of the repository"),
+    example("providers", "a region of 10 letters: ***"),
 ];
 
 /// What a run came to: all that must be equal wherever it ran.
@@ -209,7 +212,8 @@ fn every_example_comes_to_the_same_here_and_on_a_fleet() {
     let secrets: Vec<(&str, &str)> = EXAMPLES.iter().flat_map(|example| example.secrets).copied().collect();
     let _executors = ["one", "two"].map(|name| {
         let work = system.home.path().join(format!("work-{name}"));
-        let mut command = system.executr(&["executor", "--name", name, "--max-jobs", "2", "--allow", "hooks"]);
+        let mut command =
+            system.executr(&["executor", "--name", name, "--max-jobs", "2", "--allow", "hooks,providers"]);
         command.arg("--work-dir").arg(work);
         command.envs(secrets.iter().map(|(secret, value)| (format!("EXECUTR_SECRET_{secret}"), value)));
         executr_tests::background::Background::start(&system.home, name, &mut command)
