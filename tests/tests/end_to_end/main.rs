@@ -18,6 +18,7 @@ mod run;
 mod run_faults;
 mod runs;
 mod slots;
+mod sources;
 mod system;
 mod tls;
 mod tokens;
