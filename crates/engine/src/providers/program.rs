@@ -15,7 +15,7 @@ use super::{Asking, MOST};
 use crate::environment::OURS;
 use crate::host::Inherit;
 
-/// How many characters of what a program says to standard error is told when it fails.
+/// How many bytes of what a program says to standard error is told when it fails.
 const TOLD: usize = 300;
 
 /// Runs a program; gives what it prints. Dropped, the program is ended.
@@ -47,13 +47,24 @@ pub(super) async fn run(argv: &[String], asking: Asking<'_>) -> Result<String, S
     let status = process.wait().await.map_err(|error| error.to_string())?;
     if !status.success() {
         let said = String::from_utf8_lossy(&said);
-        let said = said.trim();
-        let surplus = said.chars().count().saturating_sub(TOLD);
-        let told: String = said.chars().skip(surplus).collect();
-        let separator = if said.is_empty() { "" } else { ": " };
+        let told = last_lines(&said);
+        let separator = if told.is_empty() { "" } else { ": " };
         return Err(format!("ended with {status}{separator}{told}"));
     }
     String::from_utf8(printed).map_err(|_| "prints something that is no UTF-8 text".to_owned())
+}
+
+/// The last lines of what a program said, whole ones only: a value that is cut couldn't be masked.
+fn last_lines(said: &str) -> &str {
+    let said = said.trim();
+    let mut start = said.len();
+    for (at, _) in said.rmatch_indices('\n').chain([(0, "")]) {
+        if said.len() - at > TOLD {
+            break;
+        }
+        start = at;
+    }
+    said[start..].trim_start()
 }
 
 /// Reads to the end, keeping the first `most` bytes.
@@ -111,6 +122,16 @@ fn flatten(name: String, value: &Value, variables: &mut BTreeMap<String, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_lines_are_told() {
+        assert_eq!(last_lines("no key\n"), "no key");
+        assert_eq!(last_lines(&"x".repeat(TOLD)).len(), TOLD);
+        assert_eq!(last_lines(&"x".repeat(TOLD + 1)), "");
+        let long = format!("{}\nsecond\nlast\n", "x".repeat(TOLD));
+        assert_eq!(last_lines(&long), "second\nlast");
+        assert_eq!(last_lines(""), "");
+    }
 
     #[test]
     fn nested_keys_are_joined() {
