@@ -26,6 +26,31 @@ pub fn agent() -> PathBuf {
     built("executr-agent", "executr-agent")
 }
 
+/// The agent that goes into containers: static, built by `scripts/build-agent` in the target directory.
+///
+/// # Panics
+///
+/// With the compiler's output when it does not compile.
+#[must_use]
+pub fn contained_agent() -> PathBuf {
+    let profile_directory = profile_directory();
+    let target_directory = profile_directory.parent().expect("target/PROFILE");
+    let machine = std::env::consts::ARCH;
+    let program = target_directory.join(format!("{machine}-unknown-linux-gnu/agent/executr-agent"));
+    let (_, _lock) = run::locked_directory(target_directory);
+    let built = target_directory.join("contained-agent-built-by");
+    let run = run::id();
+    if fs::read_to_string(&built).is_ok_and(|by| by == run) && program.is_file() {
+        return program;
+    }
+    let mut script = cleaned(Command::new(root().join("scripts/build-agent")));
+    let output = script.arg(target_directory).env("CARGO", env!("CARGO")).stdin(Stdio::null()).output();
+    let output = output.expect("a script of ours starts");
+    assert!(output.status.success(), "the agent does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(&built, run).expect("the target directory is writable");
+    program
+}
+
 /// Cargo makes a program for the integration tests of its own package only, so the first test of a run that asks for
 /// it builds it; the others wait and find it.
 fn built(package: &str, binary: &str) -> PathBuf {
@@ -51,20 +76,23 @@ fn built(package: &str, binary: &str) -> PathBuf {
     program
 }
 
-/// Cargo with the environment a shell would give it. The runner of this test has described the test's own package in
-/// variables; build scripts of dependencies that look at those would run again, and all that depends on them with them.
 fn cargo() -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
+    cleaned(Command::new(env!("CARGO")))
+}
+
+/// A command with the environment a shell would give it. The runner of this test has described the test's own package in
+/// variables; build scripts of dependencies that look at those would run again, and all that depends on them with them.
+fn cleaned(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let of_this_test = name.to_str().is_some_and(|name| {
             ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "NEXTEST"].iter().any(|start| name.starts_with(start))
                 || ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "LD_LIBRARY_PATH", "OUT_DIR"].contains(&name)
         });
         if of_this_test {
-            cargo.env_remove(name);
+            command.env_remove(name);
         }
     }
-    cargo
+    command
 }
 
 /// The API tester `scripts/setup` installs, or `None` (after saying so) without it.

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use executr_spec::JobId;
 use thiserror::Error;
 
+use crate::oci::ContainerError;
 pub use executr_agent_protocol::driver::{
     Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
     Stream, Usage,
@@ -61,6 +62,12 @@ pub trait Workspace: Send + Sync {
 pub trait Sandbox: Send {
     /// The job directory, where steps start.
     fn directory(&self) -> &Path;
+
+    /// Variables its steps find in the place itself, each `KEY=VALUE`, below all others; `None` where it has none of its
+    /// own but this machine's.
+    fn variables(&self) -> Option<&[Bytes]> {
+        None
+    }
 
     /// Makes the job directory now, if it isn't there yet, so that something can be put into it before the first step.
     ///
@@ -255,6 +262,9 @@ pub enum ExecutorError {
         /// Who can write to it.
         problem: String,
     },
+    /// There is no container, or it is lost.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// Something asked for that the place's scripts don't do.
     #[error("the executor has no hook `{hook}`; write one in its settings")]
     NoHook {

@@ -2,7 +2,8 @@
 //!
 //! - [`contract`]: the hooks an executor offers, and what passes through them;
 //! - [`local`]: a directory on this machine;
-//! - [`hooks`]: wherever somebody's scripts say.
+//! - [`hooks`]: wherever somebody's scripts say;
+//! - [`oci`]: a container of Docker or Podman.
 //!
 //! Spawning, streaming, exit codes and ending a process tree are the agent's, on the other side of a byte stream;
 //! executors only say where an agent is and how to reach it. What to run, for how long and what becomes of its output
@@ -11,3 +12,4 @@
 pub mod contract;
 pub mod hooks;
 pub mod local;
+pub mod oci;

@@ -98,7 +98,9 @@ impl Task {
         }
         let identity = Identity::find(&request.user)
             .map_err(|error| SpawnError { phase: StartPhase::User, failure: (&error).into() })?;
-        if request.create_directory || request.give_directory {
+        let given = Path::new(std::ffi::OsStr::from_bytes(&request.give));
+        let given = [directory, given].into_iter().zip([request.create_directory, !request.give.is_empty()]);
+        for (directory, _) in given.filter(|(_, is_given)| *is_given) {
             identity::give(directory, &identity)
                 .map_err(|error| SpawnError { phase: StartPhase::Directory, failure: (&error).into() })?;
         }

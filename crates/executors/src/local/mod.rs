@@ -4,6 +4,8 @@
 //! - [`sandbox`]: one attempt's directory and the keeper that works for it;
 //! - [`work_directory`]: where job directories lie, whose they are, and what dead owners left.
 //!
+//! The keepers may be behind the socket of an agent in a container that has the directories at the same paths: `oci`.
+//!
 //! A job with one step costs one round trip: the keeper makes the directory, runs the step and removes the directory.
 
 mod sandbox;
@@ -14,10 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use executr_agent_protocol::driver::KeeperSource;
 pub use executr_agent_protocol::driver::{Cgroups, KeeperOptions};
 
 use crate::contract::{Executor, ExecutorError, Workspace};
-use workspace::LocalWorkspace;
+pub(crate) use workspace::{LocalWorkspace, RunAs};
 
 /// Runs jobs on this machine.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub struct LocalExecutor {
 #[async_trait]
 impl Executor for LocalExecutor {
     async fn setup_workspace(&self) -> Result<Arc<dyn Workspace>, ExecutorError> {
-        Ok(Arc::new(LocalWorkspace::open(self.work_dir.clone(), self.keeper.clone()).await?))
+        let source = KeeperSource::Process(self.keeper.clone());
+        Ok(Arc::new(LocalWorkspace::open(self.work_dir.clone(), source, RunAs::default()).await?))
     }
 }

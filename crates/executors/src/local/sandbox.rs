@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
 
 use super::work_directory::{JobPlace, SCRIPT};
-use super::workspace::{Pool, Resting, remove};
+use super::workspace::{Pool, Resting, RunAs, remove};
 use crate::contract::{
     ArtifactPlace, Event, Execution, ExecutorError, Handover, JobPlan, KeeperError, Limits, Place, Program, Sandbox,
     StartPhase, StepPlan,
@@ -42,7 +42,10 @@ pub(super) struct LocalSandbox {
     /// Where steps start.
     start: PathBuf,
     limits: Limits,
+    run_as: Arc<RunAs>,
     directory: Directory,
+    /// Something was put into the directory that the steps' user needn't own.
+    to_give: bool,
     /// Where it goes at the end instead of being removed.
     kept: Option<PathBuf>,
     steps: u32,
@@ -54,7 +57,7 @@ pub(super) struct LocalSandbox {
 }
 
 impl LocalSandbox {
-    pub(super) fn new(keeper: Keeper, pool: Pool, place: JobPlace, job: JobPlan) -> Self {
+    pub(super) fn new(keeper: Keeper, pool: Pool, place: JobPlace, job: JobPlan, run_as: Arc<RunAs>) -> Self {
         let (start, directory) = match job.place {
             Place::Sandbox => (place.directory.clone(), Directory::Wanted),
             Place::Directory(path) => (path, Directory::Gone),
@@ -66,7 +69,9 @@ impl LocalSandbox {
             place,
             start,
             limits: job.limits,
+            run_as,
             directory,
+            to_give: false,
             kept: None,
             steps: 0,
             script: None,
@@ -125,6 +130,7 @@ impl Sandbox for LocalSandbox {
             DirBuilder::new().mode(0o700).create(&self.start).map_err(failed)?;
             self.directory = Directory::Made;
         }
+        self.to_give = self.directory == Directory::Made;
         Ok(())
     }
 
@@ -186,6 +192,16 @@ impl Sandbox for LocalSandbox {
                 if has_interpreter { vec![word] } else { vec![Bytes::from_static(b"/bin/sh"), word] }
             }
         };
+        if !self.run_as.user.is_empty() {
+            // They lie in a directory that only its owner can write to.
+            for handover in &self.handovers {
+                let path = self.beside(name(*handover));
+                if fs::symlink_metadata(&path).is_err() {
+                    let path = Bytes::from(path.into_os_string().into_vec());
+                    files.push(File { path, content: Bytes::new(), mode: 0o644 });
+                }
+            }
+        }
         let start = match &step.workdir {
             None => self.start.clone(),
             Some(workdir) => {
@@ -197,7 +213,11 @@ impl Sandbox for LocalSandbox {
         let is_last_use = step.last && self.kept.is_none();
         let removes = is_last_use && step.workdir.is_none() && self.directory != Directory::Gone;
         let creates = self.directory == Directory::Wanted;
+        let give = if std::mem::take(&mut self.to_give) { self.start.clone() } else { PathBuf::new() };
         let request = StartTask {
+            user: self.run_as.user.clone(),
+            without_privileges: self.run_as.without_privileges,
+            give: Bytes::from(give.into_os_string().into_vec()),
             argv,
             env: step.env,
             directory: Bytes::from(start.into_os_string().into_vec()),

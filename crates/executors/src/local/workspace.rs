@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use executr_agent_protocol::driver::{Keeper, KeeperOptions};
+use executr_agent_protocol::driver::{Keeper, KeeperSource};
 
 use super::sandbox::LocalSandbox;
 use super::work_directory::WorkDirectory;
@@ -23,26 +23,36 @@ pub(super) struct Resting {
     pub(super) left: Option<PathBuf>,
 }
 
-/// This machine, set up for jobs.
-pub(super) struct LocalWorkspace {
+/// As whom steps run, and with how little.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunAs {
+    /// As `StartTask` has it; empty is whoever runs the keeper.
+    pub(crate) user: String,
+    /// Without any capability, for good.
+    pub(crate) without_privileges: bool,
+}
+
+/// This machine, or a part of it, set up for jobs.
+pub(crate) struct LocalWorkspace {
     work: Arc<WorkDirectory>,
-    options: KeeperOptions,
+    source: KeeperSource,
+    run_as: Arc<RunAs>,
     limits: LimitOffers,
     pool: Pool,
 }
 
 impl LocalWorkspace {
-    pub(super) async fn open(work_dir: PathBuf, options: KeeperOptions) -> Result<Self, ExecutorError> {
+    pub(crate) async fn open(work_dir: PathBuf, source: KeeperSource, run_as: RunAs) -> Result<Self, ExecutorError> {
         let work = Arc::new(WorkDirectory::open(work_dir)?);
-        let keeper = Keeper::spawn(options.clone()).await?;
+        let keeper = Keeper::of(source.clone()).await?;
         let limits = keeper.offers().clone();
         let pool = Arc::new(Mutex::new(vec![Resting { keeper, lost: false, left: None }]));
-        Ok(Self { work, options, limits, pool })
+        Ok(Self { work, source, run_as: Arc::new(run_as), limits, pool })
     }
 
     async fn keeper(&self) -> Result<Keeper, ExecutorError> {
         let resting = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(mut resting) = resting else { return Ok(Keeper::spawn(self.options.clone()).await?) };
+        let Some(mut resting) = resting else { return Ok(Keeper::of(self.source.clone()).await?) };
         if let Err(error) = revive(&mut resting).await {
             self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(resting);
             return Err(error);
@@ -78,7 +88,7 @@ impl Workspace for LocalWorkspace {
             .place(&job.job.to_string(), job.attempt)
             .map_err(|source| ExecutorError::Directory { path: self.work.path().to_owned(), source })?;
         let keeper = self.keeper().await?;
-        Ok(Box::new(LocalSandbox::new(keeper, Arc::clone(&self.pool), place, job)))
+        Ok(Box::new(LocalSandbox::new(keeper, Arc::clone(&self.pool), place, job, Arc::clone(&self.run_as))))
     }
 
     async fn cleanup(&self) {

@@ -15,6 +15,19 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// Processes of jobs that are left, wherever they run: each has a path of the rig in its arguments, and the numbers of a
+    /// place of its own are no use here.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let path = self.directory.path().as_os_str().as_encoded_bytes();
+        let is_of_a_job = |process: &i32| {
+            let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            *process != std::process::id().cast_signed() && words.windows(path.len()).any(|window| window == path)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap();
+        let processes = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        processes.filter(is_of_a_job).collect()
+    }
+
     /// Cleans up and looks whether anything of a job is left.
     pub(crate) async fn end(self) {
         self.workspace.cleanup().await;

@@ -1,0 +1,285 @@
+//! One container, with its directories on this machine and the agent in it.
+//!
+//! ```text
+//! SCRATCH/agent   → /.executr/run     the agent's socket
+//! SCRATCH/jobs    → SCRATCH/jobs      job directories: the same path on both sides
+//! the agent       → /.executr/agent   read-only, the first process
+//! ```
+//!
+//! Only the owner of SCRATCH may enter it, so on this machine nobody else sees what is below.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use executr_agent_protocol::driver::KeeperSource;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount};
+use super::host::OciHost;
+use super::options::OciOptions;
+use super::owner::{OWNER, Owner};
+use crate::contract::{ExecutorError, JobPlan, KeeperError, Limits, Place, Sandbox, Workspace};
+use crate::local::{LocalWorkspace, RunAs};
+
+/// How long the agent may take to answer once its container was started.
+const ANSWER: Duration = Duration::from_secs(60);
+/// The longest wait between two looks whether it does.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A container that runs. Dropped instead of stopped, it is removed in the background.
+pub(super) struct Container {
+    held: Mutex<Option<Held>>,
+    jobs: LocalWorkspace,
+    /// What steps find in their environment.
+    pub(super) variables: Arc<[Bytes]>,
+}
+
+/// What is to be let go.
+struct Held {
+    engine: Arc<dyn ContainerEngine>,
+    id: String,
+    scratch: Box<dyn Sandbox>,
+}
+
+/// For whom a container is made: what its labels say.
+#[derive(Clone, Debug)]
+pub(super) struct Purpose {
+    /// The job whose number names the directory of the container.
+    pub(super) plan: JobPlan,
+    /// More labels.
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+impl Container {
+    /// Makes one and waits until its agent answers. `limits` are over those of the options where they are tighter.
+    pub(super) async fn start(
+        host: &OciHost,
+        options: &OciOptions,
+        machine: &Arc<dyn Workspace>,
+        purpose: Purpose,
+    ) -> Result<Self, ExecutorError> {
+        let agent = host.options.agent.path()?;
+        let engine = host.engine(options.engine.as_deref()).await?;
+        let image = engine.image(&options.image, options.pull).await?;
+        let limits = purpose.plan.limits;
+        let plan = JobPlan { place: Place::Sandbox, limits: Limits::default(), ..purpose.plan };
+        let mut scratch = machine.setup_job(plan).await?;
+        let started = async {
+            let directories = Directories::make(scratch.as_mut()).await?;
+            let plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
+            let id = engine.start(plan).await?;
+            Ok::<_, ExecutorError>((id, directories))
+        };
+        match started.await {
+            Ok((id, directories)) => {
+                let held = Held { engine, id, scratch };
+                Self::reached(held, options, &image, directories).await
+            }
+            Err(error) => {
+                leave(scratch.as_mut()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn reached(
+        mut held: Held,
+        options: &OciOptions,
+        image: &Image,
+        directories: Directories,
+    ) -> Result<Self, ExecutorError> {
+        let user = options.user.as_ref().unwrap_or(&image.user);
+        // Said in any case: what is put into job directories from outside may be somebody else's.
+        let user = if user.is_empty() { "0:0".to_owned() } else { user.clone() };
+        let run_as = RunAs { user, without_privileges: true };
+        let answered = answer(held.engine.as_ref(), &held.id, &directories, run_as).await;
+        match answered {
+            Ok(jobs) => {
+                let own = options.container_env.iter().map(|(name, value)| Bytes::from(format!("{name}={value}")));
+                let variables = image.env.iter().cloned().chain(own).collect();
+                Ok(Self { held: Mutex::new(Some(held)), jobs, variables })
+            }
+            Err(error) => {
+                held.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Room for one job.
+    pub(super) async fn sandbox(&self, job: JobPlan) -> Result<Box<dyn Sandbox>, ExecutorError> {
+        self.jobs.setup_job(JobPlan { place: Place::Sandbox, limits: Limits::default(), ..job }).await
+    }
+
+    /// Ends and removes it, with all that lies in its directories. Said again, it does nothing.
+    pub(super) async fn stop(&self) {
+        if let Some(mut held) = self.held.lock().await.take() {
+            self.jobs.cleanup().await;
+            held.release().await;
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let (Some(mut held), Ok(runtime)) = (self.held.get_mut().take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move { held.release().await });
+    }
+}
+
+impl Held {
+    async fn release(&mut self) {
+        if let Err(error) = self.engine.remove(&self.id).await {
+            tracing::warn!(container = self.id, %error, "a container stays behind");
+        }
+        leave(self.scratch.as_mut()).await;
+    }
+}
+
+async fn leave(scratch: &mut dyn Sandbox) {
+    if let Err(error) = scratch.cleanup().await {
+        tracing::warn!(directory = %scratch.directory().display(), %error, "the directory of a container stays behind");
+    }
+}
+
+/// The directories of one container on this machine.
+struct Directories {
+    scratch: PathBuf,
+    agent: PathBuf,
+    jobs: PathBuf,
+}
+
+impl Directories {
+    async fn make(scratch: &mut dyn Sandbox) -> Result<Self, ExecutorError> {
+        scratch.make_directory().await?;
+        let scratch = scratch.directory().to_owned();
+        let made = Self { agent: scratch.join("agent"), jobs: scratch.join("jobs"), scratch };
+        for (path, mode) in [(&made.agent, 0o700), (&made.jobs, 0o711)] {
+            let failed = |source| ExecutorError::Directory { path: path.clone(), source };
+            DirBuilder::new().mode(mode).create(path).map_err(failed)?;
+            // Exactly: steps of any user have to pass through the second.
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+        }
+        Ok(made)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.agent.join("socket")
+    }
+}
+
+fn plan_of(
+    host: &OciHost,
+    options: &OciOptions,
+    agent: &Path,
+    directories: &Directories,
+    limits: Limits,
+    mut labels: BTreeMap<String, String>,
+) -> Result<ContainerPlan, ContainerError> {
+    if let Some(owner) = Owner::this() {
+        labels.insert(OWNER.to_owned(), owner.mark());
+    }
+    let same = |path: &Path, read_only| Mount { source: path.to_owned(), target: path.to_owned(), read_only };
+    let mut mounts = vec![
+        Mount { source: agent.to_owned(), target: AGENT.into(), read_only: true },
+        Mount { source: directories.agent.clone(), target: RUN.into(), read_only: false },
+        same(&directories.jobs, false),
+    ];
+    mounts.extend(host.options.programs.as_deref().filter(|path| path.is_dir()).map(|path| same(path, true)));
+    let wrong =
+        |text| ContainerError::Settings(format!("`{text}` is no mount; write SOURCE:TARGET or SOURCE:TARGET:ro"));
+    mounts.extend(options.mounts().map_err(wrong)?);
+    let tighter = |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
+    let name = directories.scratch.file_name().unwrap_or_default().to_string_lossy();
+    Ok(ContainerPlan {
+        name: format!("executr-{name}"),
+        image: options.image.clone(),
+        command: [AGENT, "serve", SOCKET].map(str::to_owned).into(),
+        labels,
+        mounts,
+        tmpfs: options.tmpfs.iter().map(|text| tmpfs(text)).collect(),
+        network: options.network,
+        nano_cpus: tighter(options.cpus.map_or(0, |cpus| cpus.0.into()), limits.cpu_millis.into()) * 1_000_000,
+        memory: tighter(options.memory.map_or(0, |memory| memory.0), limits.memory_bytes),
+        pids: u32::try_from(tighter(options.pids.unwrap_or(0).into(), limits.pids.into())).unwrap_or(u32::MAX),
+        read_only: options.read_only,
+    })
+}
+
+/// Where the agent is in a container, where its socket's directory, and the socket.
+const AGENT: &str = "/.executr/agent";
+const RUN: &str = "/.executr/run";
+const SOCKET: &str = "/.executr/run/socket";
+
+fn tmpfs(text: &str) -> (String, String) {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    (path.to_owned(), options.to_owned())
+}
+
+/// Waits until the agent takes a call, or the container has ended.
+async fn answer(
+    engine: &dyn ContainerEngine,
+    id: &str,
+    directories: &Directories,
+    run_as: RunAs,
+) -> Result<LocalWorkspace, ExecutorError> {
+    let reached = async {
+        let deadline = Instant::now() + ANSWER;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let source = KeeperSource::Socket(directories.socket());
+            match LocalWorkspace::open(directories.jobs.clone(), source, run_as.clone()).await {
+                Err(ExecutorError::Agent(KeeperError::Call { .. })) if Instant::now() < deadline => {}
+                Err(ExecutorError::Agent(KeeperError::Call { .. })) => return Err(ContainerError::Silent.into()),
+                reached => return reached,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
+        }
+    };
+    tokio::select! {
+        reached = reached => reached,
+        ended = engine.ended(id) => Err(ContainerError::Ended(match ended {
+            Ok(code) => format!("with exit code {code}"),
+            Err(error) => error.to_string(),
+        })
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str, limits: Limits) -> ContainerPlan {
+        let options: OciOptions = serde_json::from_str(json).expect("options");
+        let directories = Directories { scratch: "/w/j".into(), agent: "/w/j/agent".into(), jobs: "/w/j/jobs".into() };
+        plan_of(&OciHost::default(), &options, Path::new("/agent"), &directories, limits, BTreeMap::new())
+            .expect("plan")
+    }
+
+    #[test]
+    fn the_tighter_bound_counts() {
+        let limits = Limits { cpu_millis: 500, memory_bytes: 0, pids: 9 };
+        let plan = plan(r#"{"image": "i", "cpus": "2", "memory": "1Ki", "pids": 5}"#, limits);
+        assert_eq!((plan.nano_cpus, plan.memory, plan.pids), (500_000_000, 1024, 5));
+    }
+
+    #[test]
+    fn a_container_bears_its_owner_and_job_directories_keep_their_path() {
+        let plan = plan(r#"{"image": "i", "tmpfs": ["/t", "/u:size=1m"]}"#, Limits::default());
+        assert!(plan.labels.contains_key(OWNER));
+        assert!(plan.mounts.iter().any(|mount| mount.source == mount.target && mount.target.ends_with("jobs")));
+        assert!(plan.mounts[0].read_only, "nobody in a container changes the agent");
+        assert_eq!(plan.tmpfs, [("/t".into(), String::new()), ("/u".into(), "size=1m".into())]);
+        assert_eq!(plan.name, "executr-j");
+    }
+}

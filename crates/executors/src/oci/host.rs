@@ -1,0 +1,142 @@
+//! What a worker says of containers: where its engine and its agent are. Its engines are connected to when they are first
+//! needed, and rid then of what dead processes left in them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::engine::{ContainerEngine, ContainerError};
+use super::owner;
+
+/// Where things are on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct OciHostOptions {
+    /// The engine's address, `unix:///PATH`; `$DOCKER_HOST` as a rule.
+    pub address: Option<String>,
+    /// Sockets to try when there is none.
+    pub sockets: Vec<PathBuf>,
+    /// The agent.
+    pub agent: AgentProgram,
+    /// More that every container can read, at the same path: where fetched programs are kept.
+    pub programs: Option<PathBuf>,
+}
+
+/// The agent's program on this machine, unpacked or looked for when it is first needed.
+#[derive(Clone)]
+pub struct AgentProgram(Arc<dyn Fn() -> Result<PathBuf, String> + Send + Sync>);
+
+impl AgentProgram {
+    /// One that `find` finds, or says why not and what to do.
+    pub fn new(find: impl Fn() -> Result<PathBuf, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(find))
+    }
+
+    pub(super) fn path(&self) -> Result<PathBuf, ContainerError> {
+        (self.0)().map_err(ContainerError::NoAgent)
+    }
+}
+
+impl Default for AgentProgram {
+    fn default() -> Self {
+        Self::new(|| Err("nobody has said where it is".to_owned()))
+    }
+}
+
+impl fmt::Debug for AgentProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AgentProgram")
+    }
+}
+
+/// A worker's engines.
+#[derive(Default)]
+pub struct OciHost {
+    pub(super) options: OciHostOptions,
+    engines: Mutex<HashMap<Option<String>, Arc<dyn ContainerEngine>>>,
+}
+
+impl OciHost {
+    /// Connects to nothing yet.
+    #[must_use]
+    pub fn new(options: OciHostOptions) -> Self {
+        Self { options, engines: Mutex::default() }
+    }
+
+    /// The engine at `address`, or this machine's own.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn engine(&self, address: Option<&str>) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let key = address.map(str::to_owned);
+        let mut engines = self.engines.lock().await;
+        if let Some(engine) = engines.get(&key) {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = connect(&self.addresses(address)?).await?;
+        if let Err(error) = owner::sweep(engine.as_ref()).await {
+            tracing::warn!(%error, "what dead processes left in the container engine stays there");
+        }
+        engines.insert(key, Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// The sockets to try, in order.
+    fn addresses(&self, address: Option<&str>) -> Result<Vec<PathBuf>, ContainerError> {
+        match address.or(self.options.address.as_deref()).filter(|address| !address.is_empty()) {
+            None => Ok(self.options.sockets.clone()),
+            Some(address) => {
+                let path = address.strip_prefix("unix://").unwrap_or(address);
+                if !path.starts_with('/') {
+                    return Err(ContainerError::Elsewhere { address: address.to_owned() });
+                }
+                Ok(vec![path.into()])
+            }
+        }
+    }
+}
+
+#[cfg(feature = "oci")]
+async fn connect(sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+    let mut tried = Vec::new();
+    for socket in sockets {
+        match super::docker::Docker::connect(socket).await {
+            Ok(engine) => return Ok(Arc::new(engine)),
+            Err(problem) => tried.push(format!("{}: {problem}", socket.display())),
+        }
+    }
+    let tried = if tried.is_empty() { "there is no socket to try".to_owned() } else { tried.join("; ") };
+    Err(ContainerError::NoEngine { tried })
+}
+
+#[cfg(not(feature = "oci"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
+async fn connect(_sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+    Err(ContainerError::NotBuilt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_first_counts() {
+        let options = OciHostOptions {
+            address: Some("unix:///env.sock".to_owned()),
+            sockets: vec!["/a.sock".into()],
+            ..OciHostOptions::default()
+        };
+        let host = OciHost::new(options.clone());
+        assert_eq!(host.addresses(Some("unix:///x.sock")).expect("here"), [PathBuf::from("/x.sock")]);
+        assert_eq!(host.addresses(Some("/x.sock")).expect("here"), [PathBuf::from("/x.sock")]);
+        assert_eq!(host.addresses(None).expect("here"), [PathBuf::from("/env.sock")]);
+        let host = OciHost::new(OciHostOptions { address: None, ..options });
+        assert_eq!(host.addresses(None).expect("here"), [PathBuf::from("/a.sock")]);
+        for elsewhere in ["tcp://127.0.0.1:2375", "ssh://host", "x.sock"] {
+            let error = host.addresses(Some(elsewhere)).expect_err(elsewhere).to_string();
+            assert!(error.contains(elsewhere) && error.contains("unix://"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Jobs in containers of an engine on this machine, Docker or Podman.
+//!
+//! - [`options`]: what a workflow says of its containers;
+//! - [`host`]: what the worker says: where its engine and its agent are;
+//! - [`engine`]: what is asked of an engine; `docker`: one that speaks Docker's API;
+//! - [`owner`]: whose a container is, and what dead owners left;
+//! - `container`: one container with its directories and its agent;
+//! - [`workspace`]: a container for all jobs, or one for each.
+//!
+//! The agent is the container's first process, mounted from this machine as the job directories are, at the paths they
+//! have here. So an image needs to hold nothing at all, and all that `local` does with trees, artifacts, files and what
+//! steps hand over is done the same way, by the same code: what differs is where its keepers come from.
+//!
+//! Nothing here pulls an image apart, and no answer is read out of what a program prints.
+
+mod container;
+#[cfg(feature = "oci")]
+mod docker;
+mod engine;
+mod host;
+mod options;
+mod owner;
+mod workspace;
+
+pub use engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
+pub use host::{AgentProgram, OciHost, OciHostOptions};
+pub use options::{Mode, Network, OciOptions, Pull};
+pub use workspace::OciWorkspace;

@@ -1,0 +1,205 @@
+//! A real Docker engine for tests: a daemon of its own with everything it has in a temporary directory, in network and
+//! mount namespaces of its own, so that the machine's firewall and mounts stay as they are. All tests of a run share it.
+//!
+//! ```no_run
+//! use executr_tests::docker;
+//!
+//! let Some(engine) = docker::engine() else { return }; // says why in one line; a failure under CI=true
+//! let address = engine.address(); // unix:///…/d.sock
+//! # let _ = address;
+//! ```
+//!
+//! Its images are made here of busybox; it fetches none. Whoever took the lock first starts it; a watcher ends it with the
+//! run, however that ends.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{component, run};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An image with busybox, `/etc/passwd` with the user `ann` (1000), and the variable `FROM_IMAGE=image`.
+pub const IMAGE: &str = "executr-test";
+/// The same, whose maker said that it runs as `ann`.
+pub const IMAGE_OF_ANN: &str = "executr-test-ann";
+/// An image with nothing in it.
+pub const EMPTY_IMAGE: &str = "executr-test-empty";
+
+/// A running engine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    directory: PathBuf,
+}
+
+/// The run's engine, or `None` (after saying so) where Docker or busybox is missing, or this isn't root.
+///
+/// # Panics
+///
+/// If it doesn't start, and under `CI=true` if it is missing.
+#[must_use]
+pub fn engine() -> Option<Engine> {
+    if let Some(reason) = lacking() {
+        component::missing("Docker", &reason);
+        return None;
+    }
+    let (base, _lock) = run::locked_directory(&std::env::temp_dir());
+    let engine = Engine { directory: base.join(format!("docker-{}", run::id())) };
+    if !engine.directory.join("ready").is_file() {
+        // Here only if whoever started before us ended halfway.
+        drop(fs::remove_dir_all(&engine.directory));
+        engine.start();
+        engine.make_images();
+        fs::write(engine.directory.join("ready"), "").expect("the engine's directory is writable");
+    }
+    Some(engine)
+}
+
+fn lacking() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("a daemon of its own takes root".to_owned());
+    }
+    let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let is_here = |program: &&str| places.iter().any(|place| Path::new(place).join(program).is_file());
+    let missing = ["dockerd", "busybox", "unshare", "curl"].into_iter().find(|program| !is_here(program))?;
+    Some(format!("there is no {missing}"))
+}
+
+impl Engine {
+    /// Its address, as `DOCKER_HOST` has it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("d.sock")
+    }
+
+    /// What it answers; the path begins behind the API's version.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't answer, or with an error.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--unix-socket"]).arg(self.socket());
+        let asked = curl.args(["-X", method, &format!("http://docker{path}")]).output().expect("curl runs");
+        let answer = String::from_utf8_lossy(&asked.stdout).into_owned();
+        assert!(asked.status.success(), "{method} {path}: {answer}{}", String::from_utf8_lossy(&asked.stderr));
+        answer
+    }
+
+    /// Containers, running or not, that bear this label (`NAME` or `NAME=VALUE`): how many there are.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't answer.
+    #[must_use]
+    pub fn count(&self, label: &str) -> usize {
+        let filter = format!(r#"{{"label":["{label}"]}}"#);
+        let escaped: String = filter.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        self.ask("GET", &format!("/containers/json?all=1&filters={escaped}")).matches(r#""Id":"#).count()
+    }
+
+    #[expect(clippy::zombie_processes, reason = "the watcher outlives this process: it ends with the run")]
+    fn start(&self) {
+        let directory = &self.directory;
+        DirBuilder::new().mode(0o700).create(directory).expect("the tests' own directory is writable");
+        let log = File::create(directory.join("log")).expect("the engine's directory is writable");
+        let copy = log.try_clone().expect("a file can be opened twice");
+        // The watcher: as long as the run and the daemon are there; then the daemon goes, and all it had.
+        let script = r#"
+            cd /
+            unshare -n -m --propagation private sh -c 'ip link set lo up; exec dockerd -H "unix://$0/d.sock" \
+                --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/d.pid"' "$1" &
+            daemon=$!
+            while kill -0 "$2" 2>/dev/null && kill -0 $daemon 2>/dev/null; do sleep 0.5; done
+            kill $daemon
+            wait $daemon
+            rm -rf "$1"
+        "#;
+        Command::new("/bin/sh")
+            .args(["-c", script, "docker-watcher"])
+            .arg(directory)
+            .arg(run::process().to_string())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(copy)
+            // An interrupt of the run is not meant for it.
+            .process_group(0)
+            .spawn()
+            .expect("a shell starts");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--fail", "--unix-socket"]).arg(self.socket()).arg("http://docker/_ping");
+            if curl.output().is_ok_and(|answer| answer.status.success()) {
+                return;
+            }
+            let said = || fs::read_to_string(directory.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "dockerd doesn't answer:\n{}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn make_images(&self) {
+        let root = self.directory.join("root");
+        for directory in ["bin", "usr/bin", "etc", "tmp", "proc", "sys", "dev"] {
+            fs::create_dir_all(root.join(directory)).expect("the engine's directory is writable");
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).is_file());
+        fs::copy(busybox.expect("it was looked for"), root.join("bin/busybox")).expect("it can be copied");
+        let listed = Command::new("busybox").arg("--list").output().expect("busybox runs");
+        for name in String::from_utf8_lossy(&listed.stdout).lines().filter(|name| *name != "busybox") {
+            symlink("/bin/busybox", root.join("bin").join(name)).expect("a link can be made");
+        }
+        symlink("/bin/busybox", root.join("usr/bin/env")).expect("a link can be made");
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("a file can be written");
+        write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\n");
+        write("etc/group", "root:x:0:\nann:x:1000:\n");
+        let packed = |of: &Path| {
+            let tar = Command::new("tar").arg("-C").arg(of).args(["-c", "."]).output().expect("tar runs");
+            assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+            tar.stdout
+        };
+        let full = packed(&root);
+        self.import(IMAGE, &["ENV FROM_IMAGE=image PATH=/bin:/usr/bin"], &full);
+        self.import(IMAGE_OF_ANN, &["USER ann"], &full);
+        self.import(EMPTY_IMAGE, &[], &packed(&root.join("tmp")));
+        drop(fs::remove_dir_all(root));
+    }
+
+    fn import(&self, name: &str, changes: &[&str], tar: &[u8]) {
+        let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let changes: String = changes.iter().map(|change| format!("&changes={}", escaped(change))).collect();
+        let url = format!("http://docker/images/create?fromSrc=-&repo={name}&tag=latest{changes}");
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--unix-socket"]).arg(self.socket());
+        curl.args([
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/x-tar",
+            "-H",
+            "Expect:",
+            "--data-binary",
+            "@-",
+            &url,
+        ]);
+        let mut curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl runs");
+        curl.stdin.take().expect("it is piped").write_all(tar).expect("curl reads");
+        let ended = curl.wait_with_output().expect("curl ends");
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && !said.contains("errorDetail"), "{name} can't be imported: {said}");
+    }
+}
