@@ -174,6 +174,8 @@ impl Engine {
         };
         let full = packed(&root);
         self.import(IMAGE, &["ENV FROM_IMAGE=image PATH=/bin:/usr/bin"], &full);
+        // What the examples name.
+        self.import("busybox:stable", &[], &full);
         self.import(IMAGE_OF_ANN, &["USER ann"], &full);
         self.import(EMPTY_IMAGE, &[], &packed(&root.join("tmp")));
         drop(fs::remove_dir_all(root));
@@ -181,8 +183,9 @@ impl Engine {
 
     fn import(&self, name: &str, changes: &[&str], tar: &[u8]) {
         let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let (name, tag) = name.split_once(':').unwrap_or((name, "latest"));
         let changes: String = changes.iter().map(|change| format!("&changes={}", escaped(change))).collect();
-        let url = format!("http://docker/images/create?fromSrc=-&repo={name}&tag=latest{changes}");
+        let url = format!("http://docker/images/create?fromSrc=-&repo={name}&tag={tag}{changes}");
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail-with-body", "--unix-socket"]).arg(self.socket());
         curl.args([

@@ -27,6 +27,19 @@ pub(crate) fn state_directory() -> Result<PathBuf> {
     })
 }
 
+/// The container engine its user has chosen.
+pub(crate) fn engine_address() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok()
+}
+
+/// Where container engines listen as a rule: the system's, then the user's own.
+pub(crate) fn engine_sockets() -> Vec<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let places: Vec<_> = [Some(PathBuf::from("/run")), own].into_iter().flatten().collect();
+    let named = |name| places.iter().map(move |place| place.join(name));
+    named("docker.sock").chain(named("podman/podman.sock")).collect()
+}
+
 /// The whole environment.
 pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()

@@ -4,6 +4,8 @@
 //! flat binary job     exactly its variables
 //! other jobs          fixed base ← inherited ← what is declared              (a later one wins)
 //! fixed base          PATH, HOME, TMPDIR, LANG, USER, EXECUTR_JOB_ID, EXECUTR_JOB_TYPE, EXECUTR_ATTEMPT
+//! in a container      what its image and its executor's settings have, below all of these and instead of this
+//!                     machine's PATH, LANG and USER
 //! of workflows also   EXECUTR_WORKFLOW, EXECUTR_RUN_ID, EXECUTR_JOB_NAME, EXECUTR_STEP, EXECUTR_STEP_NAME,
 //!                     JOB_ENV, STEP_OUTPUT
 //! ```
@@ -33,6 +35,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) is_sandbox: bool,
     /// Whether its place is set up by scripts of somebody's own.
     pub(crate) is_hooked: bool,
+    /// What steps find in a place that has variables of its own, each `KEY=VALUE`.
+    pub(crate) place: Option<&'a [Bytes]>,
     /// Of a workflow's job.
     pub(crate) of_run: Option<&'a OfRun<'a>>,
 }
@@ -60,14 +64,23 @@ pub(crate) fn of_step<'a>(
     let (id, attempt) = (around.fence.job.to_string(), around.fence.attempt.to_string());
     if spec.environment == EnvironmentBase::Fixed {
         let directory = around.directory.as_os_str().as_bytes();
-        let host = around.host;
-        variables.insert(b"PATH", host.variable("PATH").unwrap_or(DEFAULT_PATH.as_bytes()));
+        // A place with variables of its own shows none of this machine's.
+        let host = |name| if around.place.is_some() { None } else { around.host.variable(name) };
+        variables.insert(b"PATH", host("PATH").unwrap_or(DEFAULT_PATH.as_bytes()));
         // What isn't in a sandbox of ours, as hooks, needs what is in its user's home.
-        let home = if around.is_hooked { host.variable("HOME").unwrap_or(directory) } else { directory };
+        let home = if around.is_hooked { host("HOME").unwrap_or(directory) } else { directory };
         variables.insert(b"HOME", home);
         variables.insert(b"TMPDIR", if around.is_sandbox { directory } else { b"/tmp" });
-        variables.insert(b"LANG", host.variable("LANG").unwrap_or(b"C.UTF-8"));
-        if let Some(user) = host.variable("USER").or_else(|| host.variable("LOGNAME")) {
+        variables.insert(b"LANG", host("LANG").unwrap_or(b"C.UTF-8"));
+        for variable in around.place.into_iter().flatten() {
+            let at = variable.iter().position(|byte| *byte == b'=').unwrap_or(variable.len());
+            let (name, value) = (&variable[..at], variable.get(at + 1..).unwrap_or_default());
+            // A home of the image's own would be shared by all jobs in the container.
+            if !name.is_empty() && name != b"HOME" {
+                variables.insert(name, value);
+            }
+        }
+        if let Some(user) = host("USER").or_else(|| host("LOGNAME")) {
             variables.insert(b"USER", user);
         }
     }
@@ -138,6 +151,7 @@ mod tests {
             directory: Path::new("/jobs/j"),
             is_sandbox: true,
             is_hooked: false,
+            place: None,
             of_run: None,
         };
         let words = of_step(spec, around, spec.env.iter().chain(&spec.steps[0].env));
@@ -175,6 +189,28 @@ mod tests {
                 "USER=ann",
             ]
         );
+    }
+
+    #[test]
+    fn a_place_with_variables_of_its_own_shows_none_of_this_machine() {
+        let spec = spec();
+        let host = HostContext { variables: [("PATH".into(), "/opt/bin".into())].into(), ..HostContext::default() };
+        let fence = Fence { job: JobId(uuid::Uuid::nil()), attempt: 2, lease: LeaseId(uuid::Uuid::nil()) };
+        let place = ["A=image's", "C=image's", "LANG=de", "HOME=/root"].map(|text| Bytes::from_static(text.as_bytes()));
+        let around = Surroundings {
+            host: &host,
+            inherit: Inherit::All,
+            fence: &fence,
+            directory: Path::new("/jobs/j"),
+            is_sandbox: true,
+            is_hooked: false,
+            place: Some(&place),
+            of_run: None,
+        };
+        let words = of_step(&spec, around, &spec.env);
+        let has = |word: &str| words.iter().any(|found| found == word);
+        assert!(has("A=job's") && has("C=image's") && has("LANG=de") && has("HOME=/jobs/j"), "{words:?}");
+        assert!(has(&format!("PATH={DEFAULT_PATH}")), "{words:?}");
     }
 
     #[test]

@@ -37,6 +37,20 @@ pub struct Policy {
     pub providers: bool,
     /// They may bring the scripts that set up where they run.
     pub hooks: bool,
+    /// They may run in containers.
+    pub containers: Containers,
+}
+
+/// Which containers jobs may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Containers {
+    /// None.
+    #[default]
+    None,
+    /// Of any image, and with nothing of this machine but their own directories.
+    Confined,
+    /// Also with directories and the network of this machine, and of an engine they name.
+    Any,
 }
 
 /// Which of the worker's variables jobs may inherit.
@@ -55,6 +69,6 @@ impl Policy {
     /// For a worker that runs only its own user's jobs.
     #[must_use]
     pub fn everything() -> Self {
-        Self { directory: true, inherit: Inherit::All, providers: true, hooks: true }
+        Self { directory: true, inherit: Inherit::All, providers: true, hooks: true, containers: Containers::Any }
     }
 }

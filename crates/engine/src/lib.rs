@@ -30,7 +30,7 @@ mod verdict;
 mod workspaces;
 
 pub use attempt::{Engine, FinishedAttempt};
-pub use host::{DEFAULT_PATH, HostContext, Inherit, Policy};
+pub use host::{Containers, DEFAULT_PATH, HostContext, Inherit, Policy};
 pub use kept::{KeptDirectories, KeptDirectory};
 pub use providers::{Providers, variables_in};
 pub use stop::{Stop, StopReason, Stopper};

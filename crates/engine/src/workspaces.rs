@@ -1,6 +1,6 @@
 //! Workspaces that are set up once for many jobs of a run, and cleaned up when none needs them any more.
 //!
-//! Only `hooks` has such; what `local` shares it has for the worker's whole life.
+//! `hooks` has such, and `oci` where jobs share a container; what `local` shares it has for the worker's whole life.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,8 @@ pub(crate) struct Held {
 pub(crate) struct Setup {
     /// There once there is room for it.
     pub(crate) workspace: Option<Arc<HooksWorkspace>>,
+    /// The same of an executor without hooks: the container.
+    pub(crate) container: Option<Arc<dyn Workspace>>,
     /// The first hook is done.
     pub(crate) done: bool,
     /// The repository that is in it.
@@ -76,7 +78,10 @@ impl Held {
     /// Runs the last hook, whatever became of the first, and lets go of the place.
     async fn clean(&self, id: &WorkspaceId) {
         let _alone = self.users.write().await;
-        let Setup { workspace, env, .. } = std::mem::take(&mut *self.setup.lock().await);
+        let Setup { workspace, container, env, .. } = std::mem::take(&mut *self.setup.lock().await);
+        if let Some(container) = container {
+            container.cleanup().await;
+        }
         let Some(workspace) = workspace else { return };
         let masker =
             Masker::new(self.secrets.lock().unwrap_or_else(PoisonError::into_inner).iter().map(String::as_str));

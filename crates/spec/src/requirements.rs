@@ -19,11 +19,13 @@ pub enum ExecutorKind {
     Local,
     /// The operator's or the file's own scripts.
     Hooks,
+    /// A container of an engine on the worker's machine.
+    Oci,
 }
 
 impl ExecutorKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Local, Self::Hooks];
+    pub const ALL: [Self; 3] = [Self::Local, Self::Hooks, Self::Oci];
 
     /// The name on the wire.
     #[must_use]
@@ -31,6 +33,7 @@ impl ExecutorKind {
         match self {
             Self::Local => "local",
             Self::Hooks => "hooks",
+            Self::Oci => "oci",
         }
     }
 }

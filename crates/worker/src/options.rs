@@ -9,6 +9,7 @@ use executr_engine::binary_cache::BinaryCacheOptions;
 use executr_engine::output::OutputOptions;
 use executr_engine::{HostContext, KeptDirectories, Policy, TreeOptions};
 use executr_executors::local::KeeperOptions;
+use executr_executors::oci::OciHostOptions;
 use executr_spec::QueueName;
 
 /// How a worker is to be. Nothing is looked up anywhere else.
@@ -30,6 +31,8 @@ pub struct WorkerOptions {
     pub host: HostContext,
     /// How to start keepers.
     pub keeper: KeeperOptions,
+    /// Where containers come from.
+    pub oci: OciHostOptions,
     /// Where job directories are made.
     pub work_dir: PathBuf,
     /// Where results and output lie that the coordinator can't take yet. May be shared by several workers, and a later
@@ -72,6 +75,7 @@ impl WorkerOptions {
             policy: Policy::default(),
             host: HostContext::default(),
             keeper,
+            oci: OciHostOptions::default(),
             work_dir: directory.join("jobs"),
             spool_dir: directory.join("spool"),
             cache: BinaryCacheOptions::new(directory.join("cache")),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Engine, Inherit, Providers, Trees, Workspaces};
+use executr_engine::{Containers, Engine, Inherit, Providers, Trees, Workspaces};
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
+use executr_executors::oci::{OciHost, OciHostOptions};
 use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
 use thiserror::Error;
 
@@ -106,6 +107,10 @@ impl Worker {
             providers: Providers::default(),
             trees: Trees::new(options.trees.clone()),
             workspaces: Workspaces::new(Arc::clone(&workspace)),
+            oci: Arc::new(OciHost::new(OciHostOptions {
+                programs: Some(options.cache.directory.clone()),
+                ..options.oci.clone()
+            })),
         };
         let engine = Arc::new(engine);
         let dispatcher = Dispatcher::new(options, hello, Arc::clone(&engine), outbox);
@@ -127,8 +132,9 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         (Capability::Providers, options.policy.providers),
     ];
     let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
+    let containers = (options.policy.containers != Containers::None).then_some(ExecutorKind::Oci);
     Offers {
-        executors: [ExecutorKind::Local].into_iter().chain(hooks).collect(),
+        executors: [ExecutorKind::Local].into_iter().chain(hooks).chain(containers).collect(),
         labels: options.labels.clone(),
         capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
         worker: None,

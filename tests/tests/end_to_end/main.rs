@@ -8,6 +8,7 @@
 mod cancelling;
 mod choosing;
 mod commands;
+mod containers;
 mod faults;
 mod fleet;
 mod http;

@@ -48,6 +48,10 @@ pub(crate) enum Allowed {
     Providers,
     /// Scripts that set up where jobs run.
     Hooks,
+    /// Containers.
+    Oci,
+    /// Containers with directories and the network of this machine.
+    OciHost,
 }
 
 /// One thing to allow.
@@ -57,9 +61,12 @@ pub(crate) fn allowed(text: &str) -> Result<Allowed, String> {
         "inherit" => Ok(Allowed::Inherit),
         "providers" => Ok(Allowed::Providers),
         "hooks" => Ok(Allowed::Hooks),
+        "oci" => Ok(Allowed::Oci),
+        "oci-host" => Ok(Allowed::OciHost),
         _ => Err("use directory (jobs may run in a directory of this machine), inherit (jobs may ask for variables of \
-                  the executor's environment), providers (`env_from` may run programs of this machine, sops among them) \
-                  or hooks (workflows may bring the scripts that set up where their jobs run)"
+                  the executor's environment), providers (`env_from` may run programs of this machine, sops among them), \
+                  hooks (workflows may bring the scripts that set up where their jobs run), oci (jobs may run in containers) \
+                  or oci-host (those may have mounts, this machine's network and another engine)"
             .to_owned()),
     }
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use executr_api::QueueWeight;
 use executr_spec::QueueName;
 use executr_worker::{
-    Cgroups, HostContext, Inherit, KeeperOptions, KeptDirectories, Policy, Worker, WorkerError, WorkerOptions,
+    AgentProgram, Cgroups, Containers, HostContext, Inherit, KeeperOptions, KeptDirectories, OciHostOptions, Policy,
+    Worker, WorkerError, WorkerOptions,
 };
 
 use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::services::{TREES, jobs_limit};
+use crate::services::{TREES, agent, jobs_limit};
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -41,6 +42,7 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
     options.labels = choices.label.iter().cloned().collect();
     options.policy = policy(&choices.allow);
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
+    options.oci = containers(data);
     options.work_dir.clone_from(&choices.work_dir);
     options.cache.directory.clone_from(&choices.cache_dir);
     options.cache.max_bytes = choices.max_cache_size.saturating_mul(MEGABYTE);
@@ -58,6 +60,7 @@ pub(crate) fn run_options(data: &Path, directory: &Path, cgroups: Cgroups) -> Wo
     options.spool_dir = directory.to_owned();
     options.policy = Policy::everything();
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
+    options.oci = containers(data);
     // Somebody is looking.
     options.output.gather = Duration::from_millis(5);
     options
@@ -119,5 +122,21 @@ fn policy(allowed: &[Allowed]) -> Policy {
         inherit: if allowed.contains(&Allowed::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
         providers: allowed.contains(&Allowed::Providers),
         hooks: allowed.contains(&Allowed::Hooks),
+        containers: match (allowed.contains(&Allowed::Oci), allowed.contains(&Allowed::OciHost)) {
+            (_, true) => Containers::Any,
+            (true, false) => Containers::Confined,
+            (false, false) => Containers::None,
+        },
+    }
+}
+
+/// Where container engines listen on this machine, and the agent for their containers, which is unpacked into `data`.
+fn containers(data: &Path) -> OciHostOptions {
+    let data = data.to_owned();
+    OciHostOptions {
+        address: host::engine_address(),
+        sockets: host::engine_sockets(),
+        agent: AgentProgram::new(move || agent::program(&data)),
+        programs: None,
     }
 }

@@ -141,8 +141,10 @@ pub(super) fn pinned(executor: &ExecutorChoice) -> Option<&str> {
     use executr_spec::ExecutorKind;
     match executor.kind {
         ExecutorKind::Local => None,
-        ExecutorKind::Hooks if executor.name.is_empty() => Some(executor.kind.as_str()),
-        ExecutorKind::Hooks => Some(&executor.name),
+        // Nothing is shared where each job has a container of its own.
+        ExecutorKind::Oci if executor.options.get("mode").is_some_and(|mode| mode == "isolated") => None,
+        ExecutorKind::Hooks | ExecutorKind::Oci if executor.name.is_empty() => Some(executor.kind.as_str()),
+        ExecutorKind::Hooks | ExecutorKind::Oci => Some(&executor.name),
     }
 }
 

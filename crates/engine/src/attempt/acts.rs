@@ -65,7 +65,7 @@ impl Attempt<'_> {
         Ok(Entered { sandbox, _in_use: in_use })
     }
 
-    fn workspace_id(&self, executor: &str) -> WorkspaceId {
+    pub(super) fn workspace_id(&self, executor: &str) -> WorkspaceId {
         let leased = self.run.and_then(|run| run.workspace.as_ref());
         leased.map_or_else(
             || WorkspaceId {

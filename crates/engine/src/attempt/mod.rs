@@ -3,7 +3,7 @@
 //! - [`steps`]: which steps run, and what they come to together;
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
-//! - [`acts`]: what the job's place does by itself;
+//! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container;
 //! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`sources`]: asking for variables that aren't written in the file;
@@ -13,6 +13,7 @@
 mod acts;
 mod artifacts;
 mod capture;
+mod contained;
 #[cfg(test)]
 mod early;
 mod execution;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
+use executr_executors::oci::OciHost;
 use executr_expressions::Status;
 use executr_spec::{ExecutorKind, JobSpec};
 use futures_util::FutureExt as _;
@@ -81,6 +83,8 @@ pub struct Engine {
     pub trees: Trees,
     /// Where jobs run whose place is set up for their run.
     pub workspaces: Workspaces,
+    /// Where containers come from.
+    pub oci: Arc<OciHost>,
     /// Where directories of jobs go at their end, when they aren't removed.
     pub kept: Option<KeptDirectories>,
 }
@@ -146,6 +150,9 @@ impl Engine {
             let message = "this worker runs no hooks; start it with `--allow hooks`";
             return Err(StepVerdict::failed(message, true));
         }
+        if kind == ExecutorKind::Oci {
+            contained::check(spec, self.policy.containers)?;
+        }
         if !spec.inherit.is_empty() && self.policy.inherit == Inherit::Nothing {
             let message = "this worker hands on no variables; start it with `--allow inherit`";
             return Err(StepVerdict::failed(message, true));
@@ -208,21 +215,26 @@ impl Attempt<'_> {
         };
         let progress = if self.is_hooked() {
             self.run_hooked(plan).await
+        } else if self.is_contained() {
+            self.run_contained(plan).await
         } else {
             match self.engine.workspace.setup_job(plan).await {
-                Ok(mut sandbox) => {
-                    let kept = self.keep(sandbox.as_mut());
-                    let progress = self.run_in(sandbox.as_mut()).await;
-                    self.leave(sandbox.as_mut()).await;
-                    if let Some((directories, directory)) = kept.filter(|(_, kept)| kept.path.exists()) {
-                        directories.note(directory);
-                    }
-                    progress
-                }
+                Ok(mut sandbox) => self.run_and_leave(sandbox.as_mut()).await,
                 Err(error) => Progress::of(Some(0), lost(&error)),
             }
         };
         self.finish(progress).await
+    }
+
+    /// In a place of the job's own, which is cleaned up or kept at the end.
+    async fn run_and_leave(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
+        let kept = self.keep(sandbox);
+        let progress = self.run_in(sandbox).await;
+        self.leave(sandbox).await;
+        if let Some((directories, directory)) = kept.filter(|(_, kept)| kept.path.exists()) {
+            directories.note(directory);
+        }
+        progress
     }
 
     /// As in any other place, with what that does by itself around it.

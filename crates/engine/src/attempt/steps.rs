@@ -362,6 +362,7 @@ impl Attempt<'_> {
             directory: sandbox.directory(),
             is_sandbox: spec.directory.is_none() && !is_hooked,
             is_hooked,
+            place: sandbox.variables(),
             of_run: of_run.as_ref(),
         };
         let mut env = match declared {

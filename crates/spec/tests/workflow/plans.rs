@@ -224,6 +224,16 @@ fn local_files_are_asked_for_and_given() {
 }
 
 #[test]
+fn settings_of_containers_are_passed_on_as_they_mean() {
+    let plan =
+        plan("jobs: {a: {steps: [x], executor: {kind: oci, image: a, user: 1000, pids: 9, container_env: {A: 1}}}}");
+    let executor = &of_workflow(&plan.jobs[0]).executor;
+    assert_eq!(plan.jobs[0].spec.requirements().executor, ExecutorKind::Oci);
+    let settings = serde_json::json!({"image": "a", "user": "1000", "pids": 9, "container_env": {"A": "1"}});
+    assert_eq!((executor.name.as_str(), &executor.options), ("oci", &settings));
+}
+
+#[test]
 fn what_is_asked_for_besides_the_file_is_above_it() {
     let options = PlanOptions {
         env_file: BTreeMap::from([("A".into(), "file".into()), ("B".into(), "file".into())]),
@@ -268,6 +278,21 @@ executors:
     save_artifact: cp b a
     cleanup_job: rm -r job
     cleanup_workspace: rm -r work
+  box:
+    kind: oci
+    image: debian:12
+    mode: isolated
+    pull: always
+    engine: unix:///run/docker.sock
+    user: "1000:1000"
+    network: none
+    cpus: 1.5
+    memory: 1Gi
+    pids: 100
+    read_only: true
+    tmpfs: ["/tmp:size=64m"]
+    mounts: ["/srv/data:/data:ro"]
+    container_env: {LEVEL: 3}
 jobs:
   build:
     executor: scripts

@@ -26,6 +26,8 @@ const PROVIDERS: Shape = List(&Shape::Object(&PROVIDER));
 const RETRY: Shape = OneOf(&[Nothing, Count(1, 1_000), Shape::Object(&TRIES)]);
 const JOB_RETRY: Shape = OneOf(&[Nothing, Count(0, 1_000), Shape::Object(&ATTEMPTS)]);
 const LABELS: Shape = Map(&Scalar);
+const CPU: Shape = Amount { like: "500m", pattern: r"^([0-9]{1,6}(\.[0-9]+)?|[0-9]{1,9}m)$" };
+const MEMORY: Shape = Amount { like: "512Mi", pattern: "^[0-9]{1,12}([KMGT]i?B?|kB?|B)?$" };
 
 const PACKAGES: &str = "packages arrive with a later executor; until then use what is on the worker's PATH";
 const SCRIPT: &str = "write `run`";
@@ -81,6 +83,23 @@ const DEFAULTS: Object = object(
 const EXECUTOR_CHOICE: Shape = OneOf(&[Text, Shape::Object(&EXECUTOR)]);
 const PRIORITY: Shape = Word(&["foreground", "background", "best_effort"]);
 
+/// What only the executor `oci` has.
+pub(in crate::workflow) const CONTAINER: [&str; 13] = [
+    "image",
+    "mode",
+    "pull",
+    "engine",
+    "user",
+    "network",
+    "cpus",
+    "memory",
+    "pids",
+    "read_only",
+    "tmpfs",
+    "mounts",
+    "container_env",
+];
+
 /// The scripts of the executor `hooks`, in the order in which they run.
 pub(in crate::workflow) const HOOKS: [&str; 7] = [
     "setup_workspace",
@@ -96,14 +115,22 @@ const EXECUTOR: Object = Object {
     foreign: &[
         ("execute_job", "write `execute`; it runs once per step, with the step in `$EXECUTR_STEP`"),
         ("executeJob", "write `execute`; it runs once per step, with the step in `$EXECUTR_STEP`"),
-        ("mode", "the executors `local` and `hooks` have no modes"),
+        ("extra_mounts", "write `mounts`"),
+        ("extraMounts", "write `mounts`"),
+        ("containerEnv", "write `container_env`"),
+        ("privileged", "steps in containers have no capabilities; that can't be switched off"),
+        ("volumes", "write `mounts`"),
         ("extra_packages", PACKAGES),
         ("extraPackages", PACKAGES),
     ],
     ..object(
         "an executor",
         &[
-            required("kind", Word(&["local", "hooks"]), "`local`: a directory a job. `hooks`: your own scripts."),
+            required(
+                "kind",
+                Word(&["local", "oci", "hooks"]),
+                "`local`: a directory a job. `oci`: containers of Docker. `hooks`: your own scripts.",
+            ),
             key(
                 "name",
                 Text,
@@ -111,6 +138,39 @@ const EXECUTOR: Object = Object {
             ),
             key("copy_repo", Switch, "Whether each job starts from a copy of the repository; true by default."),
             key("copy_git", Switch, "Whether the copy has `.git`; false by default."),
+            key("image", Text, "Of `oci`: what containers are made of."),
+            key(
+                "mode",
+                Word(&["shared", "isolated"]),
+                "Of `oci`: one container for all its jobs in a run, a directory for each, as by default; or one for each job.",
+            ),
+            key(
+                "pull",
+                Word(&["missing", "always", "never"]),
+                "Of `oci`: when the image is fetched; when the engine doesn't have it by default.",
+            ),
+            key("engine", Text, "Of `oci`: the engine's socket, `unix:///PATH`; the worker's own choice by default."),
+            key(
+                "user",
+                OneOf(&[Text, Count(0, u32::MAX)]),
+                "Of `oci`: as whom steps run, `USER` or `USER:GROUP`, numbers or names of the image; its own user by default.",
+            ),
+            key(
+                "network",
+                Word(&["none", "bridge", "host"]),
+                "Of `oci`: what network containers have; `bridge` by default.",
+            ),
+            key("cpus", CPU, "Of `oci`: processor time per time of a whole container."),
+            key("memory", MEMORY, "Of `oci`: memory of a whole container."),
+            key("pids", Count(1, u32::MAX), "Of `oci`: processes and threads of a whole container."),
+            key("read_only", Switch, "Of `oci`: whether the image's own files can't be written; false by default."),
+            key("tmpfs", TEXTS, "Of `oci`: directories in memory, each `PATH` or `PATH:OPTIONS`."),
+            key(
+                "mounts",
+                TEXTS,
+                "Of `oci`: directories of the worker's machine, each `SOURCE:TARGET` or `SOURCE:TARGET:ro`.",
+            ),
+            key("container_env", VARIABLES, "Of `oci`: variables below all others but the image's own."),
             key("setup_workspace", Text, "Of `hooks`: the script that sets up what all jobs of the run share."),
             key("setup_job", Text, "Of `hooks`: the script that makes a job's place."),
             key("restore_artifact", Text, "Of `hooks`: the script that brings an artifact into the job's place."),
@@ -319,16 +379,8 @@ const FILE: Object = Object {
 const RESOURCES: Object = object(
     "`resources`",
     &[
-        key(
-            "cpu",
-            Amount { like: "500m", pattern: r"^([0-9]{1,6}(\.[0-9]+)?|[0-9]{1,9}m)$" },
-            "Processor time per time.",
-        ),
-        key(
-            "memory",
-            Amount { like: "512Mi", pattern: "^[0-9]{1,12}([KMGT]i?B?|kB?|B)?$" },
-            "Memory of all its processes.",
-        ),
+        key("cpu", CPU, "Processor time per time."),
+        key("memory", MEMORY, "Memory of all its processes."),
         key("pids", Count(1, u32::MAX), "Its processes and threads."),
     ],
 );

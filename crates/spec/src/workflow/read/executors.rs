@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::container;
 use super::field::{Field, Reader, wrong_name};
 use crate::nearest::did_you_mean;
 use crate::requirements::ExecutorKind;
 use crate::workflow::ExecutorChoice;
 use crate::workflow::file::Executor;
-use crate::workflow::grammar::HOOKS;
+use crate::workflow::grammar::{CONTAINER, HOOKS};
 use crate::workflow::problem::Position;
 
 /// The executors a file speaks of so far, and where each was first described.
@@ -87,31 +88,39 @@ fn local() -> Executor {
 fn kind(field: &Field<'_>) -> ExecutorKind {
     match field.get("kind").and_then(|kind| kind.text()) {
         Some("hooks") => ExecutorKind::Hooks,
+        Some("oci") => ExecutorKind::Oci,
         _ => ExecutorKind::Local,
     }
 }
 
 fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Executor {
     let kind = kind(field);
-    let hooks: serde_json::Map<_, _> =
-        HOOKS.into_iter().filter_map(|hook| Some((hook.to_owned(), Value::from(field.get(hook)?.text()?)))).collect();
-    match kind {
-        ExecutorKind::Local => {
-            if let Some((hook, _)) = hooks.iter().next() {
-                reader.tell(field, format!("`{hook}` is for executors of kind `hooks`; this one is `local`"));
-            }
+    for (of, keys) in [(ExecutorKind::Hooks, &HOOKS[..]), (ExecutorKind::Oci, &CONTAINER)] {
+        for other in keys.iter().filter(|_| of != kind).filter_map(|key| field.get(key).map(|field| (key, field))) {
+            let (key, at) = other;
+            let text = format!("`{key}` is for executors of kind `{}`; this one is `{}`", of.as_str(), kind.as_str());
+            reader.tell(&at, text);
         }
+    }
+    let options = match kind {
+        ExecutorKind::Local => serde_json::Map::new(),
+        ExecutorKind::Oci => container::options(reader, field),
         ExecutorKind::Hooks => {
+            let hooks: serde_json::Map<_, _> = HOOKS
+                .into_iter()
+                .filter_map(|hook| Some((hook.to_owned(), Value::from(field.get(hook)?.text()?))))
+                .collect();
             if !hooks.contains_key("execute") {
                 reader.tell(field, "needs `execute`, the script that runs a step");
             }
+            hooks
         }
-    }
+    };
     let switch = |key, usual| field.get(key).and_then(|field| field.switch()).unwrap_or(usual);
     let (copy_repo, copy_git) = (switch("copy_repo", true), switch("copy_git", false));
     if copy_git && !copy_repo {
         reader.tell(field, "has `copy_git` without `copy_repo`; there is no copy to hold `.git`");
     }
-    let options = if hooks.is_empty() { Value::Null } else { Value::Object(hooks) };
+    let options = if options.is_empty() { Value::Null } else { Value::Object(options) };
     Executor { choice: ExecutorChoice { kind, name, options }, copy_repo, copy_git }
 }

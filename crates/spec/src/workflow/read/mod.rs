@@ -5,8 +5,9 @@
 //!
 //! - [`field`]: a value of the document with its key; what reads them and tells what is wrong;
 //! - [`job`], [`step`]: those; [`values`]: the smaller things in them;
-//! - [`executors`]: executors by name, each once.
+//! - [`executors`]: executors by name, each once; [`container`]: the settings of `oci`.
 
+mod container;
 mod executors;
 mod field;
 mod job;

@@ -1,0 +1,146 @@
+//! An attempt in a container: its own, or one its run's other jobs are in, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use executr_executors::contract::{JobPlan, Sandbox, Workspace};
+use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace};
+use executr_spec::{ExecutorKind, JobId, JobSpec};
+use tokio::sync::OwnedRwLockReadGuard;
+use uuid::Uuid;
+
+use super::steps::Progress;
+use super::{Attempt, lost};
+use crate::host::Containers;
+use crate::verdict::StepVerdict;
+
+/// The settings of a job's containers.
+fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
+    let choice = spec.workflow.as_deref().map(|workflow| &workflow.executor);
+    let settings = choice.map(|choice| choice.options.clone()).unwrap_or_default();
+    serde_json::from_value(settings).map_err(|error| {
+        let name = choice.map(|choice| choice.name.as_str()).unwrap_or_default();
+        StepVerdict::failed(format!("executor `{name}`: {error}"), false)
+    })
+}
+
+/// Whether the job may have the container it wants.
+pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdict> {
+    let refused = |what: &str, word: &str| {
+        Err(StepVerdict::failed(format!("this worker {what}; start it with `--allow {word}`"), true))
+    };
+    let options = options(spec)?;
+    if allowed == Containers::None {
+        return refused("runs no containers", "oci");
+    }
+    if allowed == Containers::Any {
+        return Ok(());
+    }
+    if !options.mounts.is_empty() {
+        return refused("mounts nothing of its machine into containers", "oci-host");
+    }
+    if options.network == Network::Host {
+        return refused("gives no container its machine's network", "oci-host");
+    }
+    if options.engine.is_some() {
+        return refused("uses only its own container engine", "oci-host");
+    }
+    Ok(())
+}
+
+/// A job's place. While it is held, a container that others share stays.
+struct Contained {
+    sandbox: Box<dyn Sandbox>,
+    _in_use: Option<OwnedRwLockReadGuard<()>>,
+}
+
+impl Attempt<'_> {
+    /// Whether the job runs in a container.
+    pub(super) fn is_contained(&self) -> bool {
+        self.spec.workflow.as_ref().is_some_and(|workflow| workflow.executor.kind == ExecutorKind::Oci)
+    }
+
+    pub(super) async fn run_contained(&mut self, plan: JobPlan) -> Progress {
+        match self.contained(plan).await {
+            Ok(mut contained) => self.run_and_leave(contained.sandbox.as_mut()).await,
+            Err(verdict) => Progress::of(None, verdict),
+        }
+    }
+
+    async fn contained(&mut self, plan: JobPlan) -> Result<Contained, StepVerdict> {
+        let options = options(self.spec)?;
+        if options.mode == Mode::Isolated {
+            let workspace = self.open(options).await?;
+            let sandbox = self.room(workspace.as_ref(), plan).await?;
+            return Ok(Contained { sandbox, _in_use: None });
+        }
+        let workflow = self.spec.workflow.as_deref();
+        let id = self.workspace_id(workflow.map(|workflow| workflow.executor.name.as_str()).unwrap_or_default());
+        let held = self.engine.workspaces.held(&id);
+        let in_use = self.wait_for(Arc::clone(&held.users).read_owned(), self.job_deadline()).await;
+        let in_use = in_use.map_err(StepVerdict::ended_early)?;
+        let setup = self.wait_for(held.setup.lock(), self.job_deadline()).await;
+        let mut setup = setup.map_err(StepVerdict::ended_early)?;
+        let workspace = match &setup.container {
+            Some(workspace) => Arc::clone(workspace),
+            None => {
+                let opened = self.open(options).await?;
+                setup.container = Some(Arc::clone(&opened));
+                opened
+            }
+        };
+        drop(setup);
+        let sandbox = self.room(workspace.as_ref(), plan).await?;
+        Ok(Contained { sandbox, _in_use: Some(in_use) })
+    }
+
+    /// The containers of the job's executor. Whoever gives up waiting leaves nothing half made.
+    async fn open(&mut self, options: OciOptions) -> Result<Arc<dyn Workspace>, StepVerdict> {
+        let mut labels = BTreeMap::new();
+        labels.extend(self.run.map(|run| ("executr.run".to_owned(), run.run.to_string())));
+        if let Some(workflow) = self.spec.workflow.as_deref() {
+            labels.insert("executr.workflow".to_owned(), workflow.workflow.clone());
+            labels.insert("executr.executor".to_owned(), workflow.executor.name.clone());
+        }
+        let (host, machine) = (Arc::clone(&self.engine.oci), Arc::clone(self.engine.workspaces.machine()));
+        let opening = OciWorkspace::open(host, machine, JobId(Uuid::new_v4()), options, labels);
+        let opened = self.wait_for(opening, self.job_deadline()).await.map_err(StepVerdict::ended_early)?;
+        Ok(Arc::new(opened.map_err(|error| lost(&error))?))
+    }
+
+    async fn room(&mut self, workspace: &dyn Workspace, plan: JobPlan) -> Result<Box<dyn Sandbox>, StepVerdict> {
+        let room = self.wait_for(workspace.setup_job(plan), self.job_deadline()).await;
+        room.map_err(StepVerdict::ended_early)?.map_err(|error| lost(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use executr_spec::workflow::{ExecutorChoice, WorkflowJob};
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(options: serde_json::Value) -> JobSpec {
+        let executor = ExecutorChoice { kind: ExecutorKind::Oci, name: "box".to_owned(), options };
+        let workflow = WorkflowJob { executor, ..WorkflowJob::default() };
+        JobSpec { workflow: Some(Box::new(workflow)), ..JobSpec::new(Vec::new()) }
+    }
+
+    #[test]
+    fn a_worker_gives_what_it_was_told_to() {
+        let refused = |spec: &JobSpec, allowed| check(spec, allowed).expect_err("it may not").message.expect("why");
+        let plain = spec(json!({"image": "i"}));
+        assert!(check(&plain, Containers::Confined).is_ok());
+        assert!(refused(&plain, Containers::None).contains("--allow oci"));
+        for (key, value) in [("mounts", json!(["/:/host"])), ("network", json!("host")), ("engine", json!("unix:///x"))]
+        {
+            let spec = spec(json!({"image": "i", key: value}));
+            let text = refused(&spec, Containers::Confined);
+            assert!(text.contains("--allow oci-host"), "{text}");
+            assert!(check(&spec, Containers::Any).is_ok());
+        }
+        let wrong = refused(&spec(json!({"imag": "i"})), Containers::Any);
+        assert!(wrong.contains("box") && wrong.contains("imag"), "{wrong}");
+    }
+}
