@@ -12,6 +12,8 @@ use crate::report::{Row, Target, median};
 
 const JOBS: u32 = 1_000;
 const WIDE: u32 = 10;
+/// More than processors, as in `throughput`: the jobs mostly wait to be started and taken away.
+const SLOTS: &str = "16";
 
 /// Jobs a second beside B2, and seconds of a chain beside B1.
 ///
@@ -59,7 +61,7 @@ pub fn measure(settings: &Settings) -> io::Result<Vec<Row>> {
 
 fn seconds(home: &Path, name: &str) -> io::Result<f64> {
     let mut command = Command::new(executr()?);
-    command.args(["run", "--data-dir"]).arg(home.join("data"));
+    command.args(["run", "--jobs", SLOTS, "--data-dir"]).arg(home.join("data"));
     command.arg(home.join(name).with_extension("yaml")).current_dir(home).stdin(Stdio::null());
     timed(&mut command).map(|time| time.as_secs_f64())
 }
