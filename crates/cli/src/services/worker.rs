@@ -79,7 +79,7 @@ pub(crate) fn workflow_options(
     options.slots = here.jobs.unwrap_or_else(processors);
     options.kept = here.keep.then(|| KeptDirectories::below(directory.join("kept")));
     // As long as the output of a job that just began is left unread.
-    options.output.gather = Duration::from_millis(20);
+    options.output.gather = Duration::from_millis(50);
     options.host.repository = Some(repository.to_owned());
     options.host.secrets =
         secrets.iter().filter_map(|name| Some((name.clone(), std::env::var_os(name)?.into_string().ok()?))).collect();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::show::run::{Happening, PartialLines, REDRAW, RunShow, StepAt, Tail};
 
 /// The output of a job that is over sooner than this is read once, when it is over.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why no more was shown.
 #[derive(Debug)]
