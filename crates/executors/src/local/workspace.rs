@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use executr_agent_protocol::driver::{Keeper, KeeperSource};
+use futures_util::future::join_all;
 
 use super::sandbox::LocalSandbox;
 use super::work_directory::WorkDirectory;
@@ -93,14 +94,16 @@ impl Workspace for LocalWorkspace {
 
     async fn cleanup(&self) {
         let resting = std::mem::take(&mut *self.pool.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut resting in resting {
+        // A process takes about as long to go as to come.
+        let closing = resting.into_iter().map(|mut resting| async move {
             if let Err(error) = revive(&mut resting).await {
                 tracing::warn!(%error, "a keeper can't clean up");
             }
             if let Err(error) = resting.keeper.close().await {
                 tracing::warn!(%error, "a keeper can't be waited for");
             }
-        }
+        });
+        join_all(closing).await;
     }
 }
 
