@@ -3,6 +3,7 @@
 //! - [`contract`]: the hooks an executor offers, and what passes through them;
 //! - [`local`]: a directory on this machine;
 //! - [`hooks`]: wherever somebody's scripts say;
+//! - [`doctor`]: what each of them has and lacks on a machine;
 //! - [`oci`]: a container of Docker or Podman.
 //!
 //! Spawning, streaming, exit codes and ending a process tree are the agent's, on the other side of a byte stream;
@@ -10,6 +11,7 @@
 //! is the engine's.
 
 pub mod contract;
+pub mod doctor;
 pub mod hooks;
 pub mod local;
 pub mod oci;

@@ -14,6 +14,7 @@ mod fleet;
 mod http;
 mod lines;
 mod looking;
+mod machine;
 mod original;
 mod run;
 mod run_faults;

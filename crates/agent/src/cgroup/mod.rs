@@ -19,3 +19,4 @@ pub(crate) use limits::{LimitError, TaskGroup};
 pub use limits::{Limiter, Refusal};
 pub use mark::{Mark, remove_of_dead_owners};
 pub(crate) use slot::SlotGroup;
+pub use slot::can_have_group;

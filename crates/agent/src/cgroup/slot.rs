@@ -2,9 +2,23 @@
 //! at once the keeper steps out, has the group killed, and steps in again.
 
 use std::io;
+use std::path::Path;
+
+use rustix::fs::Access;
 
 use super::group::Group;
 use super::{Hierarchies, Mark};
+
+/// Where a keeper's group may be.
+fn homes(hierarchies: &Hierarchies) -> impl Iterator<Item = &Path> {
+    hierarchies.unified.as_deref().into_iter().chain(hierarchies.v1("freezer"))
+}
+
+/// Whether a keeper of this process gets a group. Makes none.
+#[must_use]
+pub fn can_have_group(hierarchies: &Hierarchies) -> bool {
+    homes(hierarchies).any(|home| rustix::fs::access(home, Access::WRITE_OK).is_ok())
+}
 
 /// The group of one keeper. Dropped, it is left and removed.
 #[derive(Debug)]
@@ -18,8 +32,7 @@ impl SlotGroup {
     /// Enters the group of this slot, in version 2's hierarchy or else in version 1's freezer. `None` where neither
     /// is writable. What a dead predecessor left running in it is ended first.
     pub(crate) fn enter(hierarchies: &Hierarchies, mark: &Mark, slot: u32) -> Option<Self> {
-        let homes = hierarchies.unified.as_deref().into_iter().chain(hierarchies.v1("freezer"));
-        homes.into_iter().find_map(|home| {
+        homes(hierarchies).find_map(|home| {
             let path = home.join(mark.name(slot, "slot"));
             let group = match Group::create(path.clone()) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -10,6 +10,7 @@ mod job;
 mod jobs;
 mod logging;
 mod look;
+mod machine;
 mod server;
 mod values;
 mod workflow;
@@ -27,6 +28,7 @@ pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
 pub(crate) use look::{CheckArgs, GraphArgs, GraphFormat, SchemaArgs};
+pub(crate) use machine::DoctorArgs;
 pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
 pub(crate) use values::{Allowed, OutputForm};
 pub(crate) use workflow::{
@@ -78,6 +80,7 @@ pub(crate) enum Command {
     Executors(ExecutorsArgs),
     Token(TokenArgs),
     Migrate(MigrateArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 

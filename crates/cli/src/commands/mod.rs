@@ -4,6 +4,7 @@
 mod cancel;
 mod completions;
 mod digest;
+mod doctor;
 mod executor;
 mod executors;
 mod follow;
@@ -56,6 +57,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Executors(arguments) => here(executors::executors(arguments)),
         Command::Token(arguments) => here(token::token(arguments.command)),
         Command::Migrate(arguments) => here(migrate::migrate(&arguments.database)),
+        Command::Doctor(arguments) => here(doctor::doctor(arguments)),
         Command::Completions(arguments) => completions::completions(arguments.shell),
     }
 }

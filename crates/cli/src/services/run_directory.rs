@@ -22,6 +22,12 @@ impl RunDirectory {
     pub(crate) fn make(runs: &Path) -> Result<Self> {
         make_directory(runs)?;
         remove_leftovers(runs);
+        Self::beside(runs)
+    }
+
+    /// Makes a directory in `runs`, and leaves there what is there.
+    pub(crate) fn beside(runs: &Path) -> Result<Self> {
+        make_directory(runs)?;
         let path = runs.join(Uuid::now_v7().to_string());
         let lock = FileLock::try_acquire(&lock_of(&path))
             .map_err(|error| Failure::doing(format!("make a directory in {}", runs.display()), error))?;

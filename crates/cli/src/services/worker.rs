@@ -104,7 +104,8 @@ pub(crate) fn failure(error: WorkerError) -> Failure {
     }
 }
 
-fn keeper() -> KeeperOptions {
+/// How this program is started as a keeper.
+pub(crate) fn keeper() -> KeeperOptions {
     KeeperOptions {
         // This very program, whatever has become of its file since.
         program: PathBuf::from("/proc/self/exe"),

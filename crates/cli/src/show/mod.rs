@@ -2,6 +2,7 @@
 //!
 //! Nothing here asks a server; everything here is given what it shows, the time, and whether there is a terminal.
 
+mod doctor;
 mod ink;
 mod job;
 mod json;
@@ -10,6 +11,7 @@ pub(crate) mod run;
 mod table;
 mod time;
 
+pub(crate) use doctor::write_report;
 pub(crate) use ink::{Ink, Paint};
 pub(crate) use job::{job_lines, jobs_table, status_paint};
 pub(crate) use json::write_json;
