@@ -1,12 +1,12 @@
 //! The agent as the first process of a container.
 //!
 //! It listens on a Unix socket in a directory that its driver has mounted, and starts a keeper (this same program)
-//! for each driver that calls, so that any number of jobs can run in the container, each with a keeper of its own that
-//! it can't disturb. It waits for every process that loses its parent, ends what a dead keeper left, passes on the
+//! for each driver that calls, so that any number of jobs can run in the container, each with a keeper of its own. A
+//! keeper can do what a step must not, so only calls from outside the container are answered. It waits for every process that loses its parent, ends what a dead keeper left, passes on the
 //! signals an engine sends, and when nobody has called for a while it exits, and the container with it.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -50,9 +50,12 @@ pub fn run(socket: &Path, patience: Duration) -> Result<(), Fault> {
 }
 
 fn listen(socket: &Path) -> std::io::Result<UnixListener> {
-    let listener = UnixListener::bind(socket)?;
+    // Its name is there when calls are answered, not before.
+    let unready = socket.with_extension("new");
+    let listener = UnixListener::bind(&unready)?;
     // Whoever may enter its directory may call: that is the driver's user, who needn't be the one in here.
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::rename(&unready, socket)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -126,6 +129,9 @@ impl Init {
         let Some(listener) = &self.listener else { return };
         // An error is a caller who has gone again, or too many open files: the others stay.
         while let Ok((stream, _)) = listener.accept() {
+            if !is_from_outside(&stream) {
+                continue;
+            }
             if let Some(keeper) = start_keeper(stream) {
                 self.keepers.insert(keeper);
                 self.alone_since = None;
@@ -152,6 +158,22 @@ impl Init {
             self.alone_since = Some(Instant::now());
         }
     }
+}
+
+/// Whether the caller isn't one of the processes that this one is the first of. Where it is the first of none, nothing
+/// tells them apart.
+fn is_from_outside(caller: &UnixStream) -> bool {
+    if std::process::id() != 1 {
+        return true;
+    }
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = libc::socklen_t::try_from(size_of_val(&peer)).unwrap_or(0);
+    // SAFETY: both pointers are to values that live until the call returns, and `size` is the first one's.
+    let answer = unsafe {
+        libc::getsockopt(caller.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut size)
+    };
+    // A process that can't be seen from here has no number here.
+    answer == 0 && peer.pid == 0
 }
 
 /// Another of this program, which is a keeper; `None` when there can be no more processes.

@@ -20,8 +20,20 @@ struct Rig {
 impl Rig {
     /// An agent that stays a second without a driver.
     fn new() -> Self {
+        Self::started_by(Command::new(env!("CARGO_BIN_EXE_executr-agent")))
+    }
+
+    /// The same as the first process of a container, as far as numbers of processes go.
+    fn contained() -> Self {
+        let mut agent = Command::new("unshare");
+        // Also for users who may make namespaces only with one of users around them.
+        agent.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        agent.arg(env!("CARGO_BIN_EXE_executr-agent"));
+        Self::started_by(agent)
+    }
+
+    fn started_by(mut agent: Command) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut agent = Command::new(env!("CARGO_BIN_EXE_executr-agent"));
         agent.arg("serve").arg(directory.path().join("socket")).arg("1").stdin(Stdio::null());
         let rig = Self { agent: agent.spawn().unwrap(), directory };
         until("it listens", || rig.socket().exists());
@@ -88,6 +100,21 @@ async fn each_driver_has_a_keeper_of_its_own() {
     drop(task);
     assert_eq!(exit(&mut first, rig.sh("exit 5")).await, Exit::Code(5));
     drop((first, second));
+    rig.ended();
+}
+
+#[tokio::test]
+async fn what_runs_in_the_container_gets_no_keeper() {
+    let rig = Rig::contained();
+    let mut keeper = rig.keeper().await;
+    // It is connected, and then hears nothing but the end.
+    let perl = "use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or exit 2; \
+                connect($s, sockaddr_un($ENV{SOCKET})) or exit 3; \
+                my $read = sysread($s, my $byte, 1); exit(defined($read) ? ($read ? 4 : 0) : 5);";
+    let mut task = rig.sh(&format!("exec perl -e '{perl}'"));
+    task.env.push(Bytes::from(format!("SOCKET={}", rig.socket().display())));
+    assert_eq!(exit(&mut keeper, task).await, Exit::Code(0));
+    drop(keeper);
     rig.ended();
 }
 
