@@ -106,9 +106,26 @@ impl Engine {
     /// When it doesn't answer.
     #[must_use]
     pub fn count(&self, label: &str) -> usize {
+        self.labelled(label).len()
+    }
+
+    /// Removes those with this label, as somebody else might.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't answer.
+    pub fn remove(&self, label: &str) {
+        for id in self.labelled(label) {
+            drop(self.ask("DELETE", &format!("/containers/{id}?force=1")));
+        }
+    }
+
+    fn labelled(&self, label: &str) -> Vec<String> {
         let filter = format!(r#"{{"label":["{label}"]}}"#);
         let escaped: String = filter.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        self.ask("GET", &format!("/containers/json?all=1&filters={escaped}")).matches(r#""Id":"#).count()
+        let found = self.ask("GET", &format!("/containers/json?all=1&filters={escaped}"));
+        let ids = found.split(r#""Id":""#).skip(1).filter_map(|rest| rest.split('"').next());
+        ids.map(str::to_owned).collect()
     }
 
     #[expect(clippy::zombie_processes, reason = "the watcher outlives this process: it ends with the run")]

@@ -9,6 +9,7 @@
 //! How a job runs is the engine's; which job comes next, and whether a result counts, the coordinator's.
 
 mod dispatcher;
+mod left;
 mod options;
 mod outbox;
 mod shutdown;
@@ -21,7 +22,8 @@ pub use executr_engine::{
     Containers, HostContext, Inherit, KeptDirectories, KeptDirectory, Policy, TreeOptions, variables_in,
 };
 pub use executr_executors::local::{Cgroups, KeeperOptions};
-pub use executr_executors::oci::{AgentProgram, OciHostOptions};
+pub use executr_executors::oci::{AgentProgram, ContainerError, OciHostOptions};
+pub use left::{remove_left_containers, remove_left_directories};
 pub use options::WorkerOptions;
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use worker::{Worker, WorkerError, WorkerSummary};

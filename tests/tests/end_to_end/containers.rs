@@ -194,6 +194,31 @@ fn what_a_killed_run_leaves_is_gone_with_the_next_and_nothing_else_is() {
 }
 
 #[test]
+fn a_job_whose_container_somebody_removed_is_repeated_in_another() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    for mode in MODES {
+        let name = unique(&format!("removed-{mode}"));
+        let content = format!(
+            "name: {name}\njobs:\n  a:\n    copy_repo: false\n    job_retry: {{max_retries: 1, min_time: 10ms}}\n    \
+             executor: {{kind: oci, image: {IMAGE}, network: none, mode: {mode}}}\n    \
+             steps: ['echo attempt $EXECUTR_ATTEMPT; test $EXECUTR_ATTEMPT = 2 || sleep 1000']\n"
+        );
+        let file = file(&home, &name, &content);
+        let log = home.path().join(format!("{name}.log"));
+        let log_file = fs::File::create(&log).unwrap();
+        let mut command = executr(&home, &engine, &["run", &file]);
+        let mut run = command.stdout(log_file.try_clone().unwrap()).stderr(log_file).spawn().unwrap();
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        eventually("the first attempt runs", || said().contains("[a] attempt 1").then_some(()));
+        engine.remove(&label(&name));
+        assert_eq!(run.wait().unwrap().code(), Some(0), "{mode}: {}", said());
+        assert!(said().contains("[a] attempt 2"), "{mode}: {}", said());
+        assert_eq!(engine.count(&label(&name)), 0, "{mode}");
+    }
+}
+
+#[test]
 fn an_executor_runs_the_containers_it_may() {
     let Some(engine) = engine() else { return };
     let system = System::server(&[]);
@@ -228,6 +253,21 @@ fn an_executor_runs_the_containers_it_may() {
     let output = system.output(&["submit", "--wait", &mounting]);
     let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.status.code() == Some(1) && told.contains("--allow oci-host"), "{told}");
+}
+
+#[test]
+fn what_a_killed_run_leaves_can_be_cleaned_up_by_hand() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    let name = unique("cleaned");
+    let mut run = started(&home, &engine, &name, "shared");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let work = home.path().join("none");
+    let output = executr(&home, &engine, &["clean", "--work-dir", work.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("containers of dead executors removed"), "{}", text(&output.stdout));
+    assert_eq!(engine.count(&label(&name)), 0);
 }
 
 #[test]

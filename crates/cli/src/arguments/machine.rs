@@ -1,8 +1,8 @@
-//! Commands about this machine: `doctor`.
+//! Commands about this machine: `doctor` and `clean`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::values::{self, OutputForm};
 
@@ -26,4 +26,18 @@ pub(crate) struct DoctorArgs {
     /// Where data is kept. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
     #[arg(long, env = "EXECUTR_DATA_DIR", value_name = "DIR", value_parser = values::path)]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `executr clean`
+#[derive(Debug, Args)]
+#[command(
+    about = "Remove what executr left on this machine when it was killed: containers and job directories",
+    after_help = "Examples:
+  executr clean
+  executr clean --work-dir /srv/jobs"
+)]
+pub(crate) struct CleanArgs {
+    /// Where jobs have their directories
+    #[arg(long, env = "EXECUTR_WORK_DIR", value_name = "DIR", default_value = "/tmp/executr-jobs", value_parser = values::path, value_hint = ValueHint::DirPath)]
+    pub(crate) work_dir: PathBuf,
 }

@@ -28,7 +28,7 @@ pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
 pub(crate) use look::{CheckArgs, GraphArgs, GraphFormat, SchemaArgs};
-pub(crate) use machine::DoctorArgs;
+pub(crate) use machine::{CleanArgs, DoctorArgs};
 pub(crate) use server::{DatabaseArgs, DatabasePlace, ListeningArgs, QUEUE, QueueRules, ServerArgs};
 pub(crate) use values::{Allowed, OutputForm};
 pub(crate) use workflow::{
@@ -81,6 +81,7 @@ pub(crate) enum Command {
     Token(TokenArgs),
     Migrate(MigrateArgs),
     Doctor(DoctorArgs),
+    Clean(CleanArgs),
     Completions(CompletionsArgs),
 }
 

@@ -132,7 +132,7 @@ fn policy(allowed: &[Allowed]) -> Policy {
 }
 
 /// Where container engines listen on this machine, and the agent for their containers, which is unpacked into `data`.
-fn containers(data: &Path) -> OciHostOptions {
+pub(crate) fn containers(data: &Path) -> OciHostOptions {
     let data = data.to_owned();
     OciHostOptions {
         address: host::engine_address(),

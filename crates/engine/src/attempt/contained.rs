@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use executr_executors::contract::{JobPlan, Sandbox, Workspace};
+use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Sandbox, Workspace};
 use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
 use tokio::sync::OwnedRwLockReadGuard;
@@ -48,6 +48,11 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     Ok(())
 }
 
+/// Whether nobody answers in a container any more: somebody has removed it.
+fn is_gone(error: &ExecutorError) -> bool {
+    matches!(error, ExecutorError::Agent(KeeperError::Call { .. } | KeeperError::Lost))
+}
+
 /// A job's place. While it is held, a container that others share stays.
 struct Contained {
     sandbox: Box<dyn Sandbox>,
@@ -81,14 +86,21 @@ impl Attempt<'_> {
         let in_use = in_use.map_err(StepVerdict::ended_early)?;
         let setup = self.wait_for(held.setup.lock(), self.job_deadline()).await;
         let mut setup = setup.map_err(StepVerdict::ended_early)?;
-        let workspace = match &setup.container {
-            Some(workspace) => Arc::clone(workspace),
-            None => {
-                let opened = self.open(options).await?;
-                setup.container = Some(Arc::clone(&opened));
-                opened
+        if let Some(workspace) = setup.container.clone() {
+            match self.wait_for(workspace.setup_job(plan.clone()), self.job_deadline()).await {
+                Ok(Err(error)) if is_gone(&error) => {
+                    tracing::warn!(run = %id.run, executor = %id.executor, %error, "a container is lost; there will be another");
+                    setup.container = None;
+                    workspace.cleanup().await;
+                }
+                sandbox => {
+                    let sandbox = sandbox.map_err(StepVerdict::ended_early)?.map_err(|error| lost(&error))?;
+                    return Ok(Contained { sandbox, _in_use: Some(in_use) });
+                }
             }
-        };
+        }
+        let workspace = self.open(options).await?;
+        setup.container = Some(Arc::clone(&workspace));
         drop(setup);
         let sandbox = self.room(workspace.as_ref(), plan).await?;
         Ok(Contained { sandbox, _in_use: Some(in_use) })

@@ -12,7 +12,7 @@ mod sandbox;
 mod work_directory;
 mod workspace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use executr_agent_protocol::driver::KeeperSource;
 pub use executr_agent_protocol::driver::{Cgroups, KeeperOptions};
 
 use crate::contract::{Executor, ExecutorError, Workspace};
+use work_directory::WorkDirectory;
 pub(crate) use workspace::{LocalWorkspace, RunAs};
 
 /// Runs jobs on this machine.
@@ -29,6 +30,16 @@ pub struct LocalExecutor {
     pub work_dir: PathBuf,
     /// How to start a keeper.
     pub keeper: KeeperOptions,
+}
+
+impl LocalExecutor {
+    /// Removes what dead processes left in a directory for jobs, if it is there.
+    ///
+    /// # Errors
+    /// When the directory can't be used.
+    pub fn clean(work_dir: &Path) -> Result<(), ExecutorError> {
+        if work_dir.exists() { WorkDirectory::open(work_dir.to_owned()).map(drop) } else { Ok(()) }
+    }
 }
 
 #[async_trait]

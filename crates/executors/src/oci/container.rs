@@ -29,6 +29,8 @@ use crate::local::{LocalWorkspace, RunAs};
 
 /// How long the agent may take to answer once its container was started.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long its keepers may take to end what they run before the container goes with all that is in it.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// The longest wait between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -120,7 +122,10 @@ impl Container {
     /// Ends and removes it, with all that lies in its directories. Said again, it does nothing.
     pub(super) async fn stop(&self) {
         if let Some(mut held) = self.held.lock().await.take() {
-            self.jobs.cleanup().await;
+            // A keeper that a job has stopped never says goodbye; it ends with its container.
+            if tokio::time::timeout(GOODBYE, self.jobs.cleanup()).await.is_err() {
+                tracing::debug!(container = held.id, "its keepers don't end by themselves");
+            }
             held.release().await;
         }
     }

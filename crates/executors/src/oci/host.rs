@@ -83,6 +83,14 @@ impl OciHost {
         Ok(engine)
     }
 
+    /// Removes the containers that dead processes left in this machine's own engine; how many those were.
+    ///
+    /// # Errors
+    /// When there is no engine, or it can't say what there is.
+    pub async fn clean(&self) -> Result<usize, ContainerError> {
+        owner::sweep(connect(&self.addresses(None)?).await?.as_ref()).await
+    }
+
     /// The sockets to try, in order.
     fn addresses(&self, address: Option<&str>) -> Result<Vec<PathBuf>, ContainerError> {
         match address.or(self.options.address.as_deref()).filter(|address| !address.is_empty()) {
