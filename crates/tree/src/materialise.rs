@@ -29,7 +29,7 @@ const TOGETHER: usize = 256;
 /// What to do where something stands already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// End with an error. Directories that are there are used.
+    /// End with an error. Directories that are there are used, and keep their modes.
     #[default]
     Refuse,
     /// Replace files and links; directories that are there are used.
@@ -105,10 +105,10 @@ pub fn materialise(
         Err(errno) => return Err(failed("make", target)(errno.into())),
     }
     let root = beneath::open_root(target).map_err(failed("open", target))?;
-    placing.directories(&root)?;
+    let found = placing.directories(&root)?;
     let groups = placing.groups();
     let stamps = parallel::for_each(&groups, Pack::default, |pack, group| placing.group(&root, group, pack))?;
-    placing.modes(&root)?;
+    placing.modes(&root, &found)?;
     let mut placed = Placed { stamps: vec![None; manifest.entries().len()] };
     for (index, stamp) in stamps.into_iter().flatten() {
         placed.stamps[index] = stamp;
@@ -139,8 +139,9 @@ struct Group<'a> {
 }
 
 impl Placing<'_> {
-    /// Makes all directories, writable for now.
-    fn directories(&self, root: &OwnedFd) -> Result<(), MaterialiseError> {
+    /// Makes all directories, writable for now; those that were there, in the manifest's order.
+    fn directories(&self, root: &OwnedFd) -> Result<Vec<&Path>, MaterialiseError> {
+        let mut found = Vec::new();
         // The one that the last directory was made in, mostly the next one's too.
         let mut last: Option<(&Path, OwnedFd)> = None;
         for entry in self.manifest.entries() {
@@ -154,11 +155,11 @@ impl Placing<'_> {
             match rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(mode | 0o700)) {
                 Ok(()) => {}
                 // What isn't a directory is found out when it is opened.
-                Err(Errno::EXIST) => {}
+                Err(Errno::EXIST) => found.push(entry.path.as_path()),
                 Err(errno) => return Err(failed("make", &self.target.join(&entry.path))(errno.into())),
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn groups(&self) -> Vec<Group<'_>> {
@@ -324,10 +325,15 @@ impl Placing<'_> {
         if copied == file.size { Ok(()) } else { Err(None) }
     }
 
-    /// Gives directories their modes, once they are filled.
-    fn modes(&self, root: &OwnedFd) -> Result<(), MaterialiseError> {
+    /// Gives directories their modes, once they are filled. Those that were there are their owner's unless files may be
+    /// replaced.
+    fn modes(&self, root: &OwnedFd, found: &[&Path]) -> Result<(), MaterialiseError> {
+        let mut kept = found.iter().rev().peekable();
         for Entry { path, kind } in self.manifest.entries().iter().rev() {
             let Kind::Directory { mode } = kind else { continue };
+            if kept.next_if(|kept| **kept == path).is_some() && self.existing == Existing::Refuse {
+                continue;
+            }
             // Mostly right already: looking is cheaper than opening.
             let is_right = rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| Stamp::of(&stat).mode & MODE_BITS == *mode);

@@ -112,6 +112,27 @@ fn what_stands_there_is_kept_or_replaced_as_asked() {
 }
 
 #[test]
+fn directories_that_stand_there_keep_their_modes_unless_all_is_replaced() {
+    let scene = Scene::new();
+    scene.write("mine/deep/one", b"1");
+    scene.write("new/two", b"2");
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for made in ["mine", "mine/deep", "new"] {
+        set(&scene.source().join(made), 0o755);
+    }
+    let tree = scene.snapshot();
+    scene.keep(&tree);
+    let target = scene.at("target");
+    fs::create_dir_all(target.join("mine")).unwrap();
+    set(&target.join("mine"), 0o700);
+    let mode = |path: &str| fs::metadata(target.join(path)).unwrap().permissions().mode() & 0o7777;
+    materialise(tree.manifest(), &scene.blobs, &target, Existing::Refuse).unwrap();
+    assert_eq!(["mine", "mine/deep", "new"].map(mode), [0o700, 0o755, 0o755]);
+    materialise(tree.manifest(), &scene.blobs, &target, Existing::Replace).unwrap();
+    assert_eq!(mode("mine"), 0o755);
+}
+
+#[test]
 fn a_tree_without_its_blobs_is_not_put_anywhere() {
     let scene = Scene::new();
     scene.write("a", b"x");
