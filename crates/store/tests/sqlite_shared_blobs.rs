@@ -115,3 +115,24 @@ async fn a_torn_file_is_replaced_and_what_is_no_file_is_not_taken() {
     std::os::unix::fs::symlink("../elsewhere", place.shared(other)).expect("linked");
     assert_eq!(one.touch_blob(other).await.expect("asked"), None);
 }
+
+#[tokio::test]
+async fn a_shared_file_that_somebody_changed_is_not_taken_and_comes_anew() {
+    let place = Place::new();
+    let (one, digest) = place.with_blob("one").await;
+    let other = place.open("other").await;
+    // Another file of the same length.
+    fs::remove_file(place.shared(digest)).expect("removed");
+    fs::write(place.shared(digest), b"WHAT BOTH HAVE").expect("written");
+    assert_eq!(other.touch_blob(digest).await.expect("asked"), None);
+    assert!(!place.own("other", digest).exists());
+    put(&other).await;
+    assert_eq!(fs::read(place.shared(digest)).expect("there"), CONTENT);
+    // What one has is never replaced by what is worse.
+    fs::remove_file(place.shared(digest)).expect("removed");
+    fs::write(place.shared(digest), b"worse").expect("written");
+    assert_eq!(one.touch_blob(digest).await.expect("asked"), Some(CONTENT.len() as u64));
+    assert_eq!(content(&one, digest).await.as_deref(), Some(CONTENT));
+    let left = fs::read_dir(place.directory.path().join("other/uploads")).expect("readable").count();
+    assert_eq!(left, 0, "no name is left behind");
+}

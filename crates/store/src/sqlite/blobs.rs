@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use executr_spec::{Digest, Timestamp};
+use executr_spec::{Digest, Hasher, Timestamp};
 use uuid::Uuid;
 
 use super::error::from_file;
@@ -25,6 +25,9 @@ use crate::{BLOB_CHUNK, StoreError};
 
 /// So many files are looked at in one go, and those of one more directory.
 const LOOKED_AT: usize = 1_000;
+
+/// So many bytes are hashed at a time.
+const HASHED_AT_A_TIME: usize = 256 * 1024;
 
 /// The files, and the uploads that go on.
 #[derive(Debug)]
@@ -143,7 +146,8 @@ impl Blobs {
         }
     }
 
-    /// Takes a blob over that others have, and returns its length; `None` when they don't have it.
+    /// Takes a blob over that others have, once its bytes are found to be right, and returns its length; `None` when they
+    /// don't have it.
     pub(super) fn take_shared(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
         let Some(shared) = &self.shared else { return Ok(None) };
         let (from, to) = (shared.join(digest.to_string()), self.path(digest));
@@ -151,16 +155,35 @@ impl Blobs {
         if !std::fs::symlink_metadata(&from).is_ok_and(|found| found.is_file()) {
             return Ok(None);
         }
-        let is_first = self.make_directory(&to)?;
-        // What stands there under this name was found to be torn.
-        delete(&to)?;
-        if let Err(error) = std::fs::hard_link(&from, &to) {
+        // Of two who take the same, each has a name of its own until one takes the other's place, so nobody misses the blob.
+        std::fs::create_dir_all(&self.uploads).map_err(from_file(&self.uploads))?;
+        let taken = self.upload_path(Uuid::new_v4());
+        if let Err(error) = std::fs::hard_link(&from, &taken) {
             // Gone meanwhile, or its file system has no more names for it: it comes as any other.
             tracing::debug!(%error, blob = %from.display(), "a blob can't be taken over");
             return Ok(None);
         }
-        self.sync_name(&to, is_first)?;
-        std::fs::metadata(&to).map(|found| Some(found.len())).map_err(from_file(&to))
+        let size = self.keep_taken(&taken, digest, &to);
+        // Stays also where both were names of one file already.
+        delete(&taken)?;
+        let size = size?;
+        if size.is_none() {
+            tracing::warn!(blob = %from.display(), "a shared blob was changed by somebody; it is removed and comes anew");
+            delete(&from)?;
+        }
+        Ok(size)
+    }
+
+    /// Makes the file `taken` a blob's; its length, or `None` when its bytes are others.
+    fn keep_taken(&self, taken: &Path, digest: Digest, to: &Path) -> Result<Option<u64>, StoreError> {
+        let (found, size) = hash(taken).map_err(from_file(taken))?;
+        if found != digest {
+            return Ok(None);
+        }
+        let is_first = self.make_directory(to)?;
+        std::fs::rename(taken, to).map_err(from_file(to))?;
+        self.sync_name(to, is_first)?;
+        Ok(Some(size))
     }
 
     /// Forgets an upload.
@@ -240,6 +263,25 @@ impl Blobs {
     /// Deletes a blob's file.
     pub(super) fn delete(&self, digest: Digest) -> Result<(), StoreError> {
         delete(&self.path(digest))
+    }
+}
+
+/// A file's digest and length.
+fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut bytes = vec![0; HASHED_AT_A_TIME.min(file.metadata()?.len().saturating_add(1) as usize)];
+    let mut size = 0;
+    loop {
+        match file.read(&mut bytes) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(read) => {
+                hasher.update(&bytes[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
