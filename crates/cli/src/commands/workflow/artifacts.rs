@@ -137,10 +137,12 @@ async fn get(run: RunId, name: &str, to: &Path, tar: Option<&Path>, place: &Arti
     let fetched = wire::fetch(&source.blobs(), &blobs, found.artifact.tree, &watch).await;
     let fetched = fetched.map_err(|error| transfer::failed(error, &told))?;
     drop(progress);
-    // What a tree that is one file is called in an archive.
+    // What a tree that is one file is called.
     let file_name = PathBuf::from(name);
     match tar {
         None => {
+            let to = if fetched.manifest.is_single() { to.join(&file_name) } else { to.to_owned() };
+            let to = to.as_path();
             if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 std::fs::create_dir_all(parent)
                     .map_err(|error| Failure::doing(format!("make {}", parent.display()), error))?;

@@ -1,5 +1,6 @@
 //! `executr run FILE`: a coordinator on a database of the run's own, and a worker, in this process.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,9 +60,17 @@ pub(in crate::commands) async fn run(
 
 /// A secret that isn't there is missed at once, not by the job that wants it.
 fn check_secrets(names: &[String]) -> Result<()> {
-    let Some(name) = names.iter().find(|name| std::env::var_os(name).is_none()) else { return Ok(()) };
-    Err(Failure::usage(format!("--secret {name}: there is no variable of that name in your environment"))
-        .remedy(format!("set it first, as in `{name}=… executr run …`")))
+    for name in names {
+        let told = match std::env::var_os(name).map(OsString::into_string) {
+            Some(Ok(_)) => continue,
+            Some(Err(_)) => Failure::usage(format!("--secret {name}: the variable of that name isn't UTF-8 text"))
+                .remedy("encode its value, as by base64, and let the job decode it"),
+            None => Failure::usage(format!("--secret {name}: there is no variable of that name in your environment"))
+                .remedy(format!("set it first, as in `{name}=… executr run …`")),
+        };
+        return Err(told);
+    }
+    Ok(())
 }
 
 async fn resume(
@@ -189,11 +198,12 @@ impl Process {
                 },
             }
         };
-        match worked {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(worker::failure(error)),
-            Err(error) => return Err(Failure::doing("work on the run", error)),
-        }
+        // However the worker went, how the run stands is written down and the directories that stay are told first.
+        let worked = match worked {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(worker::failure(error)),
+            Err(error) => Err(Failure::doing("work on the run", error)),
+        };
         let view = client.run(run).await.map_err(told)?;
         if let Some(known) = self.note.runs.iter_mut().find(|known| known.id == run) {
             *known = view.clone();
@@ -202,6 +212,7 @@ impl Process {
         if let Some(kept) = &self.kept {
             picture::show_kept(kept, workflow.format, &view.name)?;
         }
+        worked?;
         shown?;
         Ok(picture::exit(view.state))
     }
