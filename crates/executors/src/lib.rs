@@ -3,6 +3,7 @@
 //! - [`contract`]: the hooks an executor offers, and what passes through them;
 //! - [`local`]: a directory on this machine;
 //! - [`hooks`]: wherever somebody's scripts say;
+//! - [`sweep`]: what dead processes left of any of them;
 //! - [`doctor`]: what each of them has and lacks on a machine;
 //! - [`oci`]: a container of Docker or Podman.
 //!
@@ -15,3 +16,4 @@ pub mod doctor;
 pub mod hooks;
 pub mod local;
 pub mod oci;
+pub mod sweep;

@@ -18,6 +18,7 @@ mod blob_dir;
 mod blob_lease;
 mod changes;
 mod file_lock;
+mod left_partial;
 mod manifest;
 mod materialise;
 mod parallel;
@@ -34,6 +35,7 @@ pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
 pub use blob_lease::BlobLease;
 pub use changes::{Changes, changes, diff};
 pub use file_lock::FileLock;
+pub use left_partial::{LeftPartial, left_partials};
 pub use manifest::{
     Entry, Extent, FileEntry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, MODE_BITS, Manifest, ManifestError,
     Place, SMALL,

@@ -9,7 +9,6 @@
 //! How a job runs is the engine's; which job comes next, and whether a result counts, the coordinator's.
 
 mod dispatcher;
-mod left;
 mod options;
 mod outbox;
 mod shutdown;
@@ -22,8 +21,7 @@ pub use executr_engine::{
     Containers, HostContext, Inherit, KeptDirectories, KeptDirectory, Policy, TreeOptions, variables_in,
 };
 pub use executr_executors::local::{Cgroups, KeeperOptions};
-pub use executr_executors::oci::{AgentProgram, ContainerError, OciHostOptions};
-pub use left::{remove_left_containers, remove_left_directories};
+pub use executr_executors::oci::{AgentProgram, OciHostOptions};
 pub use options::WorkerOptions;
 pub use shutdown::{Shutdown, ShutdownHandle};
 pub use worker::{Worker, WorkerError, WorkerSummary};

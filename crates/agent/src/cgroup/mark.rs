@@ -2,7 +2,9 @@
 //! long as the machine runs, and the namespace that process id counts in. So what SIGKILL left behind is known as
 //! such, and nothing else is ever touched.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::Hierarchies;
@@ -57,24 +59,53 @@ fn namespace() -> Option<u64> {
     link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Removes the groups of dead owners beside and below this process's own, with all that still runs in them.
-pub fn remove_of_dead_owners(hierarchies: &Hierarchies) {
-    for own in hierarchies.all() {
-        remove_in(own);
-        if let Some(parent) = own.parent() {
-            remove_in(parent);
-        }
+/// A group whose owner is dead.
+#[derive(Debug)]
+pub struct DeadGroup(Group);
+
+impl DeadGroup {
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// How many processes are in it.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.0.processes().len()
+    }
+
+    /// Removes it, with all that still runs in it.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub fn remove(self) -> io::Result<()> {
+        self.0.kill_and_remove()
     }
 }
 
-fn remove_in(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let dead = entry.file_name().to_str().and_then(Mark::parse).is_some_and(|mark| mark.is_dead());
-        if dead {
-            // What can't be removed now is left to the next start.
-            let _ = Group::at(entry.path()).kill_and_remove();
-        }
+/// Removes the groups of dead owners beside and below this process's own, with all that still runs in them.
+pub fn remove_of_dead_owners(hierarchies: &Hierarchies) {
+    for group in of_dead_owners(hierarchies) {
+        // What can't be removed now is left to the next start.
+        let _ = group.remove();
     }
+}
+
+/// The groups of dead owners beside and below this process's own, each once.
+#[must_use]
+pub fn of_dead_owners(hierarchies: &Hierarchies) -> Vec<DeadGroup> {
+    // Several controllers may share a hierarchy.
+    let parents: BTreeSet<&Path> = hierarchies.all().flat_map(|own| [Some(own), own.parent()]).flatten().collect();
+    parents.into_iter().flat_map(dead_in).collect()
+}
+
+fn dead_in(parent: &Path) -> Vec<DeadGroup> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let dead =
+        entries.filter(|entry| entry.file_name().to_str().and_then(Mark::parse).is_some_and(|mark| mark.is_dead()));
+    dead.map(|entry| DeadGroup(Group::at(entry.path()))).collect()
 }
 
 #[cfg(test)]
@@ -106,7 +137,9 @@ mod tests {
         for name in [&living.name(0, "slot"), &dead.name(0, "slot"), &dead.name(1, "task"), "executr-config", "other"] {
             fs::create_dir(temp.path().join(name)).unwrap();
         }
-        remove_in(temp.path());
+        for group in dead_in(temp.path()) {
+            group.remove().unwrap();
+        }
         let mut left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [living.name(0, "slot").as_str(), "executr-config", "other"]);

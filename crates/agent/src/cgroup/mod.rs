@@ -17,6 +17,6 @@ mod slot;
 pub use hierarchy::Hierarchies;
 pub(crate) use limits::{LimitError, TaskGroup};
 pub use limits::{Limiter, Refusal};
-pub use mark::{Mark, remove_of_dead_owners};
+pub use mark::{DeadGroup, Mark, of_dead_owners, remove_of_dead_owners};
 pub(crate) use slot::SlotGroup;
 pub use slot::can_have_group;

@@ -59,7 +59,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Token(arguments) => here(token::token(arguments.command)),
         Command::Migrate(arguments) => here(migrate::migrate(&arguments.database)),
         Command::Doctor(arguments) => here(doctor::doctor(arguments)),
-        Command::Clean(arguments) => here(clean::clean(&arguments)),
+        Command::Clean(arguments) => here(clean::clean(arguments)),
         Command::Completions(arguments) => completions::completions(arguments.shell),
     }
 }

@@ -9,14 +9,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use executr_api::RunView;
+use executr_executors::local::LocalSweeper;
+use executr_executors::sweep::{Leftover, SweepError, Sweeper as _};
 use executr_spec::{RunId, Timestamp};
 use executr_tree::FileLock;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::leftovers::{dead_directories, within};
 use super::make_directory;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -123,6 +127,32 @@ impl KeptRuns {
                 .remedy("`executr runs --here` shows the runs there are; without --resume a new one is started")
         })?;
         dead.open()
+    }
+
+    /// What dead processes left here: what never became a run, what jobs of dead runs had, and whole runs that were begun
+    /// before `old`. A run without its process can be gone on with, so it stays else.
+    pub(super) async fn left(&self, old: Option<Timestamp>) -> Vec<std::result::Result<Box<dyn Leftover>, SweepError>> {
+        let looked = dead_directories(&self.root, "run");
+        let dead = match looked {
+            Ok(dead) => dead,
+            Err(source) => return vec![Err(SweepError::Look { path: self.root.clone(), source })],
+        };
+        let mut left: Vec<std::result::Result<Box<dyn Leftover>, SweepError>> = Vec::new();
+        for directory in dead {
+            let is_old = |note: RunNote| old.is_some_and(|old| note.created_at < old);
+            let is_run = directory.path().join(NOTE).exists();
+            if !is_run || read(directory.path()).is_some_and(is_old) {
+                left.push(Ok(Box::new(directory)));
+                continue;
+            }
+            let sweeper = LocalSweeper { work_dir: directory.path().to_owned() };
+            let directory = Arc::new(directory);
+            match sweeper.find().await {
+                Ok(found) => left.extend(found.into_iter().map(|inner| Ok(within(inner, &directory)))),
+                Err(error) => left.push(Err(error)),
+            }
+        }
+        left
     }
 
     fn prune(&self, now: Timestamp) {

@@ -1,11 +1,13 @@
 //! The directory that one `executr run` has to itself.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use executr_tree::FileLock;
 use uuid::Uuid;
 
+use super::leftovers::{DeadDirectory, dead_directories};
 use super::make_directory;
 use crate::errors::{Failure, Result};
 
@@ -42,6 +44,11 @@ impl RunDirectory {
     }
 }
 
+/// The directories that dead runs left in `runs`.
+pub(super) fn left_in(runs: &Path) -> io::Result<Vec<DeadDirectory>> {
+    dead_directories(runs, "run directory")
+}
+
 impl Drop for RunDirectory {
     fn drop(&mut self) {
         // What stays behind is removed by the next run.
@@ -54,7 +61,7 @@ fn lock_of(directory: &Path) -> PathBuf {
     directory.with_extension(LOCK)
 }
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 fn remove_leftovers(runs: &Path) {
     let Ok(entries) = fs::read_dir(runs) else { return };

@@ -2,17 +2,19 @@
 //!
 //! - [`workspace`]: the keepers, one per job at a time, reused from job to job;
 //! - [`sandbox`]: one attempt's directory and the keeper that works for it;
-//! - [`work_directory`]: where job directories lie, whose they are, and what dead owners left.
+//! - [`work_directory`]: where job directories lie, whose they are, and what dead owners left;
+//! - [`sweeper`]: the same for who cleans up without a worker.
 //!
 //! The keepers may be behind the socket of an agent in a container that has the directories at the same paths: `oci`.
 //!
 //! A job with one step costs one round trip: the keeper makes the directory, runs the step and removes the directory.
 
 mod sandbox;
+mod sweeper;
 mod work_directory;
 mod workspace;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,7 +22,7 @@ use executr_agent_protocol::driver::KeeperSource;
 pub use executr_agent_protocol::driver::{Cgroups, KeeperOptions};
 
 use crate::contract::{Executor, ExecutorError, Workspace};
-use work_directory::WorkDirectory;
+pub use sweeper::LocalSweeper;
 pub(crate) use workspace::{LocalWorkspace, RunAs};
 
 /// Runs jobs on this machine.
@@ -30,16 +32,6 @@ pub struct LocalExecutor {
     pub work_dir: PathBuf,
     /// How to start a keeper.
     pub keeper: KeeperOptions,
-}
-
-impl LocalExecutor {
-    /// Removes what dead processes left in a directory for jobs, if it is there.
-    ///
-    /// # Errors
-    /// When the directory can't be used.
-    pub fn clean(work_dir: &Path) -> Result<(), ExecutorError> {
-        if work_dir.exists() { WorkDirectory::open(work_dir.to_owned()).map(drop) } else { Ok(()) }
-    }
 }
 
 #[async_trait]

@@ -101,7 +101,7 @@ impl Drop for JobPlace {
 
 /// Whether `user` alone can put something into a directory of `owner` and `mode`: whoever else could would put files
 /// into the place of those our jobs run.
-fn belongs_to(user: u32, owner: u32, mode: u32) -> Result<(), String> {
+pub(super) fn belongs_to(user: u32, owner: u32, mode: u32) -> Result<(), String> {
     if owner != user {
         return Err(format!("it belongs to user {owner}, and this is user {user}"));
     }
@@ -111,7 +111,7 @@ fn belongs_to(user: u32, owner: u32, mode: u32) -> Result<(), String> {
     Ok(())
 }
 
-fn boards(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn boards(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut boards = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -156,7 +156,10 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
             if in_use.contains(&name) {
                 continue;
             }
-            left |= !remove_job(path, &name);
+            if let Err(error) = remove_job(path, &name) {
+                tracing::warn!(directory = %path.join(&name).display(), %error, "cannot remove what a dead worker left");
+                left = true;
+            }
         }
         if left {
             lock.leave();
@@ -177,34 +180,35 @@ fn remove_spares(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a job's directory and scripts; whether nothing is left of it.
-fn remove_job(path: &Path, name: &str) -> bool {
-    let mut gone = true;
+/// What there is of a job: its directory and scripts.
+pub(super) fn parts_of(path: &Path, name: &str) -> Vec<PathBuf> {
     let scripts = format!("{name}{SCRIPT}");
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        let file_name = entry.file_name();
-        let removed = if file_name == *name {
-            fs::remove_dir_all(entry.path())
-        } else if file_name.to_str().is_some_and(|file| file.starts_with(&scripts)) {
-            fs::remove_file(entry.path())
-        } else {
-            continue;
-        };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let parts = entries.filter(|entry| {
+        let file = entry.file_name();
+        file == *name || file.to_str().is_some_and(|file| file.starts_with(&scripts))
+    });
+    parts.map(|entry| entry.path()).collect()
+}
+
+/// Removes a job's directory and scripts, as much of them as can be; the first error.
+pub(super) fn remove_job(path: &Path, name: &str) -> io::Result<()> {
+    let mut done = Ok(());
+    for part in parts_of(path, name) {
+        let is_directory = fs::symlink_metadata(&part).is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_directory { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
         match removed {
-            Ok(()) => tracing::info!(directory = %entry.path().display(), "removed what a dead worker left"),
-            Err(error) => {
-                tracing::warn!(directory = %entry.path().display(), %error, "cannot remove what a dead worker left");
-                gone = false;
-            }
+            Ok(()) => tracing::info!(path = %part.display(), "removed what a dead worker left"),
+            Err(error) => done = done.and(Err(error)),
         }
     }
-    gone
+    done
 }
 
 /// What a script's name is after that of its job's directory, before its step's number.
 pub(super) const SCRIPT: &str = ".run-";
 
-fn names(text: &[u8]) -> Vec<String> {
+pub(super) fn names(text: &[u8]) -> Vec<String> {
     let lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let plain = |name: &&str| {
         !name.is_empty() && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')

@@ -83,12 +83,9 @@ impl OciHost {
         Ok(engine)
     }
 
-    /// Removes the containers that dead processes left in this machine's own engine; how many those were.
-    ///
-    /// # Errors
-    /// When there is no engine, or it can't say what there is.
-    pub async fn clean(&self) -> Result<usize, ContainerError> {
-        owner::sweep(connect(&self.addresses(None)?).await?.as_ref()).await
+    /// This machine's own engine, with all that dead processes left in it.
+    pub(super) async fn unswept(&self) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        connect(&self.addresses(None)?).await
     }
 
     /// The sockets to try, in order.

@@ -4,6 +4,7 @@
 //! - [`host`]: what the worker says: where its engine and its agent are;
 //! - [`engine`]: what is asked of an engine; `docker`: one that speaks Docker's API;
 //! - [`owner`]: whose a container is, and what dead owners left;
+//! - [`sweeper`]: the same for who cleans up without a worker;
 //! - `container`: one container with its directories and its agent;
 //! - [`workspace`]: a container for all jobs, or one for each.
 //!
@@ -20,9 +21,11 @@ mod engine;
 mod host;
 mod options;
 mod owner;
+mod sweeper;
 mod workspace;
 
 pub use engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
 pub use host::{AgentProgram, OciHost, OciHostOptions};
 pub use options::{Mode, Network, OciOptions, Pull};
+pub use sweeper::OciSweeper;
 pub use workspace::OciWorkspace;

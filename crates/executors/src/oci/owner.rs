@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::engine::{ContainerEngine, ContainerError};
+use super::engine::{ContainerEngine, ContainerError, Owned};
 
 /// The label with the mark.
 pub(super) const OWNER: &str = "executr.owner";
@@ -50,16 +50,23 @@ impl Owner {
     }
 }
 
+/// The containers of dead owners.
+///
+/// # Errors
+/// When the engine can't say what there is.
+pub(super) async fn left_in(engine: &dyn ContainerEngine) -> Result<Vec<Owned>, ContainerError> {
+    let mut found = engine.labelled(OWNER).await?;
+    found.retain(|left| Owner::parse(&left.owner).is_some_and(|owner| owner.is_dead()));
+    Ok(found)
+}
+
 /// Removes the containers of dead owners; how many those were.
 ///
 /// # Errors
 /// When the engine can't say what there is.
 pub(super) async fn sweep(engine: &dyn ContainerEngine) -> Result<usize, ContainerError> {
     let mut removed = 0;
-    for left in engine.labelled(OWNER).await? {
-        if !Owner::parse(&left.owner).is_some_and(|owner| owner.is_dead()) {
-            continue;
-        }
+    for left in left_in(engine).await? {
         match engine.remove(&left.id).await {
             Ok(()) => {
                 tracing::info!(container = left.id, "removed a container that a dead process left");
