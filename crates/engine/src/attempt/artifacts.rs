@@ -98,15 +98,21 @@ impl Attempt<'_> {
             let path = within(&output.path).ok_or_else(|| leads_out(&what, &output.path))?;
             let named = !path.as_os_str().is_empty();
             self.pass(sandbox, Act::Save { name: &output.name, path: &path }).await?;
-            let (path, named) = match sandbox.artifact_place(&output.name, &path) {
-                ArtifactPlace::Direct(path) => (path, named),
-                ArtifactPlace::Staged(path) => (path, false),
+            let (path, named, within) = match sandbox.artifact_place(&output.name, &path) {
+                // Steps may have put a link in any place, the job directory's own too, and here it leads elsewhere than
+                // where they run. A directory of the user's own is where he says.
+                ArtifactPlace::Direct(path) => {
+                    let directory = sandbox.directory();
+                    let above = directory.parent().filter(|_| self.spec.directory.is_none());
+                    (path, named, Some(above.unwrap_or(directory).to_owned()))
+                }
+                ArtifactPlace::Staged(path) => (path, false, None),
             };
             if path.symlink_metadata().is_err() {
                 let message = format!("{what}: no step made `{}`", output.path);
                 return Err(StepVerdict::failed(message, true));
             }
-            let options = SnapshotOptions { named, ..SnapshotOptions::everything() };
+            let options = SnapshotOptions { named, within, ..SnapshotOptions::everything() };
             let (engine, remote) = (self.engine, self.remote());
             let saved = self.wait_for(engine.trees.save(&remote, &path, &options), self.job_deadline()).await;
             let saved = saved.map_err(StepVerdict::ended_early)?.map_err(|error| refused(&what, &error))?;

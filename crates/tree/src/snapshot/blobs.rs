@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use executr_spec::Digest;
 
-use super::Snapshot;
 use super::walk::{Found, FoundKind};
+use super::{Root, Snapshot};
 use crate::beneath;
 use crate::manifest::{Entry, Kind, Place};
 use crate::source::BlobSource;
@@ -18,18 +18,18 @@ use crate::source::BlobSource;
 #[derive(Clone, Debug)]
 pub struct LooseBlob {
     digest: Digest,
-    root: Arc<Path>,
+    root: Arc<Root>,
     /// The files, below the root, and their lengths.
     files: Vec<(PathBuf, u64)>,
 }
 
 impl LooseBlob {
-    pub(super) fn new<'a>(digest: Digest, root: &Path, files: impl Iterator<Item = &'a Found>) -> Self {
+    pub(super) fn new<'a>(digest: Digest, root: &Arc<Root>, files: impl Iterator<Item = &'a Found>) -> Self {
         let files = files.filter_map(|found| match &found.kind {
             FoundKind::File(stamp) => Some((found.path.clone(), stamp.size)),
             FoundKind::Directory { .. } | FoundKind::Symlink(_) => None,
         });
-        Self { digest, root: root.into(), files: files.collect() }
+        Self { digest, root: Arc::clone(root), files: files.collect() }
     }
 
     /// Its name.
@@ -46,20 +46,16 @@ impl LooseBlob {
 
     /// Reads it. A file that isn't as long any more is an error that names it; one that has other bytes is found out by
     /// whoever verifies what it reads.
-    ///
-    /// # Errors
-    /// When the directory is gone.
-    pub fn open(&self) -> io::Result<impl Read + Send + use<>> {
-        let root = beneath::open_root(&self.root)?;
+    #[must_use]
+    pub fn open(&self) -> impl Read + Send + use<> {
         let mut files = self.files.clone();
         files.reverse();
-        Ok(LooseReader { root, root_path: Arc::clone(&self.root), files, open: None })
+        LooseReader { root: Arc::clone(&self.root), files, open: None }
     }
 }
 
 struct LooseReader {
-    root: OwnedFd,
-    root_path: Arc<Path>,
+    root: Arc<Root>,
     /// Those to come, the next one last.
     files: Vec<(PathBuf, u64)>,
     /// The one being read, how much of it is left, and its path.
@@ -77,7 +73,7 @@ impl Read for LooseReader {
                     let most = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     let read = file.read(&mut buffer[..most])?;
                     if read == 0 {
-                        let path = self.root_path.join(path);
+                        let path = self.root.path.join(path);
                         return Err(io::Error::other(format!(
                             "{} changed since it was looked at; begin again",
                             path.display()
@@ -88,8 +84,8 @@ impl Read for LooseReader {
                 }
                 _ => {
                     let Some((path, size)) = self.files.pop() else { return Ok(0) };
-                    let file = beneath::open_file(self.root.as_fd(), &path).map_err(|error| {
-                        let path = self.root_path.join(&path);
+                    let file = beneath::open_file(self.root.directory.as_fd(), &path).map_err(|error| {
+                        let path = self.root.path.join(&path);
                         io::Error::new(
                             error.kind(),
                             format!("{}: {error}; it changed since it was looked at", path.display()),
@@ -110,7 +106,7 @@ impl Snapshot {
             let Entry { path, kind: Kind::File(file) } = self.manifest.entries().get(*index)? else { return None };
             Some((self.single.as_ref().unwrap_or(path).clone(), file.size))
         });
-        Some(LooseBlob { digest, root: self.root.as_path().into(), files: files.collect() })
+        Some(LooseBlob { digest, root: Arc::clone(&self.root), files: files.collect() })
     }
 
     fn index(&self) -> &HashMap<Digest, Vec<usize>> {
@@ -147,7 +143,7 @@ impl BlobSource for Snapshot {
             return Ok(Some(Box::new(Cursor::new(self.encoded.clone()))));
         }
         match self.blob(digest) {
-            Some(blob) => Ok(Some(Box::new(blob.open()?))),
+            Some(blob) => Ok(Some(Box::new(blob.open()))),
             None => Ok(None),
         }
     }

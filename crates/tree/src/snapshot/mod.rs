@@ -12,12 +12,16 @@ mod stat_cache;
 mod walk;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use executr_spec::Digest;
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::beneath;
@@ -44,6 +48,8 @@ pub struct SnapshotOptions {
     /// Under its own name, as `cp -r PATH TREE/` would put it: the tree is a directory with nothing else in it. Otherwise
     /// the tree is what is at the path.
     pub named: bool,
+    /// A directory the path is in, when others fill it: no link on the way from there is followed, wherever it leads.
+    pub within: Option<PathBuf>,
     /// Where to keep what is known of the files, so that the next snapshot needn't read them. One file per directory.
     pub stat_cache: Option<PathBuf>,
 }
@@ -74,6 +80,12 @@ pub enum SnapshotError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A link could lead anywhere.
+    #[error("{} is reached through a link, and none is followed; name where it leads", path.display())]
+    Link {
+        /// What it is about.
+        path: PathBuf,
     },
     /// Something goes on writing.
     #[error("{} changed while it was read, several times; let what writes it finish first", path.display())]
@@ -111,11 +123,18 @@ pub struct Snapshot {
     manifest: Manifest,
     encoded: Vec<u8>,
     digest: Digest,
-    root: PathBuf,
+    root: Arc<Root>,
     /// Its name below the root, when it is no directory.
     single: Option<PathBuf>,
     /// Which entries each blob is made of.
     index: OnceLock<HashMap<Digest, Vec<usize>>>,
+}
+
+/// The directory that what is read is below. Held open: what is put in its place later is not read.
+#[derive(Debug)]
+struct Root {
+    directory: OwnedFd,
+    path: PathBuf,
 }
 
 impl Snapshot {
@@ -180,16 +199,13 @@ fn begin(
     mut cache: StatCache,
     tell: Option<&(dyn Fn(LooseBlob) + Sync)>,
 ) -> Result<Snapshot, SnapshotError> {
-    let stat = rustix::fs::lstat(path).map_err(|errno| SnapshotError::io("look at", path)(errno.into()))?;
-    let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
     // The root of a file system has no name.
     let named = options.named && path.file_name().is_some();
-    // What stands alone or keeps its name is found below the directory it is in.
-    let root_path =
-        if is_directory && !named { path.to_owned() } else { path.parent().map_or_else(PathBuf::new, Path::to_owned) };
-    let root_path = std::path::absolute(root_path).map_err(SnapshotError::io("find", path))?;
-    let root = beneath::open_root(&root_path).map_err(SnapshotError::io("open", &root_path))?;
-    let job = Job { root, root_path, path, named, options, tell };
+    let (root, is_directory) = match &options.within {
+        None => reach(path, named)?,
+        Some(base) => reach_within(base, path, named)?,
+    };
+    let job = Job { root: Arc::new(root), path, named, options, tell };
     if let Some(path) = &options.stat_cache {
         cache = StatCache::read(path);
     }
@@ -202,9 +218,45 @@ fn begin(
     job.attempt(is_directory, &mut cache)?.map_err(|path| SnapshotError::Changing { path })
 }
 
+/// Opens the directory in which the snapshot is found: itself, or the one it is in when it stands alone or keeps its name;
+/// whether it is a directory itself.
+fn reach(path: &Path, named: bool) -> Result<(Root, bool), SnapshotError> {
+    let stat = rustix::fs::lstat(path).map_err(|errno| SnapshotError::io("look at", path)(errno.into()))?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+    let root = root_path(path, is_directory && !named)?;
+    let directory = beneath::open_root(&root).map_err(SnapshotError::io("open", &root))?;
+    Ok((Root { directory, path: root }, is_directory))
+}
+
+/// As [`reach`], through no link below `base`.
+fn reach_within(base: &Path, path: &Path, named: bool) -> Result<(Root, bool), SnapshotError> {
+    let link = || SnapshotError::Link { path: path.to_owned() };
+    let refused = |error: io::Error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => link(),
+        _ => SnapshotError::io("open", path)(error),
+    };
+    let relative = path.strip_prefix(base).map_err(|_| link())?;
+    let mut directory = beneath::open_root(base).map_err(SnapshotError::io("open", base))?;
+    let mut is_directory = true;
+    if let (Some(above), Some(name)) = (relative.parent(), relative.file_name()) {
+        directory = beneath::open_directory(directory.as_fd(), above).map_err(refused)?;
+        let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| SnapshotError::io("look at", path)(errno.into()))?;
+        is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+        if is_directory && !named {
+            directory = beneath::open_directory(directory.as_fd(), Path::new(name)).map_err(refused)?;
+        }
+    }
+    Ok((Root { directory, path: root_path(path, is_directory && !named)? }, is_directory))
+}
+
+fn root_path(path: &Path, is_root: bool) -> Result<PathBuf, SnapshotError> {
+    let root = if is_root { path } else { path.parent().unwrap_or(Path::new("")) };
+    std::path::absolute(root).map_err(SnapshotError::io("find", root))
+}
+
 struct Job<'a> {
-    root: OwnedFd,
-    root_path: PathBuf,
+    root: Arc<Root>,
     path: &'a Path,
     named: bool,
     options: &'a SnapshotOptions,
@@ -216,17 +268,17 @@ impl Job<'_> {
     fn attempt(&self, is_directory: bool, cache: &mut StatCache) -> Result<Result<Snapshot, PathBuf>, SnapshotError> {
         let looked = stat_cache::now();
         let found = match (is_directory, self.named) {
-            (true, false) => walk::walk(&self.root, &self.root_path, self.options)?,
+            (true, false) => walk::walk(&self.root.directory, &self.root.path, self.options)?,
             (true, true) => self.named_directory()?,
             (false, _) => vec![self.single()?],
         };
         let known = Mutex::new(HashMap::new());
         let tell = |digest, files: &[usize]| {
             if let Some(tell) = self.tell {
-                tell(LooseBlob::new(digest, &self.root_path, files.iter().map(|index| &found[*index])));
+                tell(LooseBlob::new(digest, &self.root, files.iter().map(|index| &found[*index])));
             }
         };
-        let outcome = hashing::hash(&self.root, &self.root_path, &found, cache, &known, &tell);
+        let outcome = hashing::hash(&self.root.directory, &self.root.path, &found, cache, &known, &tell);
         match outcome {
             Ok(outcome) => {
                 let notes = self.notes(&outcome, &found, looked);
@@ -246,7 +298,7 @@ impl Job<'_> {
                     Ok::<_, ManifestError>((manifest, encoded))
                 })?;
                 let digest = Digest::of(&encoded);
-                let root = self.root_path.clone();
+                let root = Arc::clone(&self.root);
                 Ok(Ok(Snapshot { manifest, encoded, digest, root, single, index: OnceLock::new() }))
             }
             Err(ReadError::Changed(index)) => {
@@ -256,7 +308,7 @@ impl Job<'_> {
                         cache.learn(path, *stamp, digest);
                     }
                 }
-                Ok(Err(self.root_path.join(&found[index].path)))
+                Ok(Err(self.root.path.join(&found[index].path)))
             }
             Err(ReadError::Failed(error)) => Err(error),
         }
@@ -265,7 +317,11 @@ impl Job<'_> {
     /// The directory at the path, and all that is in it.
     fn named_directory(&self) -> Result<Vec<Found>, SnapshotError> {
         let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
-        let directory = beneath::open_root(self.path).map_err(SnapshotError::io("open", self.path))?;
+        let directory = match self.options.within {
+            Some(_) => beneath::open_directory(self.root.directory.as_fd(), &name),
+            None => beneath::open_root(self.path),
+        };
+        let directory = directory.map_err(SnapshotError::io("open", self.path))?;
         let stat =
             rustix::fs::fstat(&directory).map_err(|errno| SnapshotError::io("look at", self.path)(errno.into()))?;
         let mut found =
@@ -279,12 +335,14 @@ impl Job<'_> {
     /// What stands at the path, which is no directory.
     fn single(&self) -> Result<Found, SnapshotError> {
         let failed = |errno: rustix::io::Errno| SnapshotError::io("look at", self.path)(errno.into());
-        let stat = rustix::fs::lstat(self.path).map_err(failed)?;
         let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
-        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::RegularFile => FoundKind::File(Stamp::of(&stat)),
-            rustix::fs::FileType::Symlink => {
-                FoundKind::Symlink(std::fs::read_link(self.path).map_err(SnapshotError::io("read", self.path))?)
+        let root = &self.root.directory;
+        let stat = rustix::fs::statat(root, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FoundKind::File(Stamp::of(&stat)),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(root, &name, Vec::new()).map_err(failed)?;
+                FoundKind::Symlink(OsString::from_vec(target.into_bytes()).into())
             }
             _ => return Err(SnapshotError::Special { path: self.path.to_owned() }),
         };

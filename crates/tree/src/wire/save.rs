@@ -9,7 +9,7 @@ use executr_spec::Digest;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::push::{broken, send_bytes, unreadable};
+use super::push::{broken, send_bytes};
 use super::{Progress, RemoteBlobs, TOGETHER, TransferError, Watch};
 use crate::manifest::Manifest;
 use crate::snapshot::{LooseBlob, SnapshotOptions, snapshot_telling};
@@ -61,14 +61,7 @@ pub async fn save(
             }
             let Some(blob) = new.remove(&digest) else { continue };
             let remote = Arc::clone(remote);
-            going.spawn(async move {
-                let reader = super::blocking(move || blob.open()).await;
-                let sent = match reader.and_then(|opened| opened.map_err(unreadable)) {
-                    Ok(reader) => send_bytes(&*remote, digest, reader).await,
-                    Err(error) => Err(error),
-                };
-                (digest, sent)
-            });
+            going.spawn(async move { (digest, send_bytes(&*remote, digest, blob.open()).await) });
         }
     }
     while !going.is_empty() {

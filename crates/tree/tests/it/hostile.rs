@@ -5,9 +5,48 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use executr_tree::{Existing, Kind, SnapshotOptions, materialise, snapshot};
+use executr_tree::{Existing, Kind, SMALL, SnapshotError, SnapshotOptions, materialise, snapshot};
 
 use crate::directories::Scene;
+
+#[test]
+fn links_in_the_source_lead_nowhere() {
+    let scene = Scene::new();
+    let outside = scene.at("outside");
+    fs::create_dir_all(outside.join("ssh")).unwrap();
+    fs::write(outside.join("ssh/key"), "secret").unwrap();
+    scene.write("dir/file", b"own");
+    symlink(&outside, scene.source().join("way")).unwrap();
+    for named in [false, true] {
+        let options = SnapshotOptions { within: Some(scene.source()), named, ..SnapshotOptions::everything() };
+        for path in ["way/ssh", "way/ssh/key", "dir/../way/ssh", "../outside/ssh"] {
+            let refused = snapshot(&scene.source().join(path), &options).unwrap_err();
+            assert!(matches!(refused, SnapshotError::Link { .. }), "{path}: {refused}");
+        }
+        for path in ["dir", "dir/file", "way"] {
+            let path = scene.source().join(path);
+            let free = SnapshotOptions { within: None, ..options.clone() };
+            assert_eq!(snapshot(&path, &options).unwrap().digest(), snapshot(&path, &free).unwrap().digest());
+        }
+    }
+}
+
+#[test]
+fn what_takes_a_directorys_place_later_is_not_read() {
+    let scene = Scene::new();
+    scene.write("dir/file", &vec![1; SMALL as usize + 1]);
+    let options = SnapshotOptions { within: Some(scene.source()), ..SnapshotOptions::everything() };
+    let tree = snapshot(&scene.source().join("dir"), &options).unwrap();
+    let blob = tree.manifest().blobs()[0];
+    fs::rename(scene.source().join("dir"), scene.at("moved")).unwrap();
+    let outside = scene.at("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), vec![2; SMALL as usize + 1]).unwrap();
+    symlink(&outside, scene.source().join("dir")).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut tree.blob(blob).unwrap().open(), &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 1));
+}
 
 #[test]
 fn links_in_the_target_lead_nowhere() {

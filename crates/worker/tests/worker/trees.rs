@@ -139,6 +139,18 @@ async fn outputs_are_saved_only_of_what_ended_well_and_stay_within_the_job() {
     let (_, result) = came_to(&rig, &spec, made.artifacts).await;
     assert!(result.error_message.is_some_and(|message| message.contains("a link is not followed")));
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    // Nor is one on the way to an output.
+    fs::write(outside.path().join("secret"), "x").unwrap();
+    let link = format!("ln -s {} way", outside.path().display());
+    let own = format!("cd ..; mv \"$OLDPWD\" \"$OLDPWD.moved\"; ln -s {} \"$OLDPWD\"", outside.path().display());
+    for (script, path) in [(&link, "way/secret"), (&own, "secret")] {
+        let (_, result) = came_to(&rig, &with(script, path), vec![]).await;
+        assert_eq!(result.outcome, Outcome::Failed, "{path}");
+        assert!(result.error_message.as_ref().is_some_and(|told| told.contains("through a link")), "{result:?}");
+    }
+    let (_, itself) = came_to(&rig, &with(&own, "."), vec![]).await;
+    assert!(itself.artifacts.iter().all(|link| link.files == 0), "it is a link: {itself:?}");
+    assert!(rig.coordinator.change(|state| state.blobs.values().all(|blob| &blob[..] != b"x")));
     drop(outside);
     rig.drain().await;
 }
