@@ -1,4 +1,4 @@
-//! A real Docker engine for tests: a daemon of its own with everything it has in a temporary directory, in network and
+//! Real container engines for tests, Docker and Podman: a daemon of its own with everything it has in a temporary directory, in network and
 //! mount namespaces of its own, so that the machine's firewall and mounts stay as they are. All tests of a run share it.
 //!
 //! ```no_run
@@ -22,6 +22,23 @@ use std::time::{Duration, Instant};
 
 use crate::{component, run};
 
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Docker,
+    Podman,
+}
+
+/// What Podman as root has to be told on machines that may do less than it expects.
+const CONTAINERS_CONF: &str = r#"
+[containers]
+default_ulimits=["nofile=20000:20000","nproc=4096:4096"]
+[engine]
+cgroup_manager="cgroupfs"
+events_logger="file"
+runtime="runc"
+"#;
+
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,22 +52,37 @@ pub const EMPTY_IMAGE: &str = "executr-test-empty";
 /// A running engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
+    kind: Kind,
     directory: PathBuf,
 }
 
-/// The run's engine, or `None` (after saying so) where Docker or busybox is missing, or this isn't root.
+/// The run's Docker, or `None` (after saying so) where it or busybox is missing, or this isn't root.
 ///
 /// # Panics
 ///
 /// If it doesn't start, and under `CI=true` if it is missing.
 #[must_use]
 pub fn engine() -> Option<Engine> {
-    if let Some(reason) = lacking() {
-        component::missing("Docker", &reason);
+    of_kind(Kind::Docker, "Docker", "docker", &["dockerd"])
+}
+
+/// The run's Podman, in the same way.
+///
+/// # Panics
+///
+/// As [`engine`].
+#[must_use]
+pub fn podman() -> Option<Engine> {
+    of_kind(Kind::Podman, "Podman", "podman", &["podman", "runc"])
+}
+
+fn of_kind(kind: Kind, name: &str, short: &str, programs: &[&str]) -> Option<Engine> {
+    if let Some(reason) = lacking(programs) {
+        component::missing(name, &reason);
         return None;
     }
     let (base, _lock) = run::locked_directory(&std::env::temp_dir());
-    let engine = Engine { directory: base.join(format!("docker-{}", run::id())) };
+    let engine = Engine { kind, directory: base.join(format!("{short}-{}", run::id())) };
     if !engine.directory.join("ready").is_file() {
         // Here only if whoever started before us ended halfway.
         drop(fs::remove_dir_all(&engine.directory));
@@ -61,13 +93,14 @@ pub fn engine() -> Option<Engine> {
     Some(engine)
 }
 
-fn lacking() -> Option<String> {
+fn lacking(programs: &[&str]) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("a daemon of its own takes root".to_owned());
     }
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
-    let is_here = |program: &&str| places.iter().any(|place| Path::new(place).join(program).is_file());
-    let missing = ["dockerd", "busybox", "unshare", "curl"].into_iter().find(|program| !is_here(program))?;
+    let is_missing = |program: &&str| !places.iter().any(|place| Path::new(place).join(program).is_file());
+    let all = programs.iter().copied().chain(["busybox", "unshare", "curl"]);
+    let missing = all.into_iter().find(is_missing)?;
     Some(format!("there is no {missing}"))
 }
 
@@ -134,11 +167,20 @@ impl Engine {
         DirBuilder::new().mode(0o700).create(directory).expect("the tests' own directory is writable");
         let log = File::create(directory.join("log")).expect("the engine's directory is writable");
         let copy = log.try_clone().expect("a file can be opened twice");
+        fs::write(directory.join("containers.conf"), CONTAINERS_CONF).expect("the engine's directory is writable");
+        let daemon = match self.kind {
+            Kind::Docker => {
+                r#"dockerd -H "unix://$0/d.sock" --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/d.pid""#
+            }
+            Kind::Podman => {
+                r#"podman --root "$0/data" --runroot "$0/exec" --tmpdir "$0/tmp" system service --time 0 "unix://$0/d.sock""#
+            }
+        };
+        let daemon = format!("ip link set lo up; exec {daemon}");
         // The watcher: as long as the run and the daemon are there; then the daemon goes, and all it had.
         let script = r#"
             cd /
-            unshare -n -m --propagation private sh -c 'ip link set lo up; exec dockerd -H "unix://$0/d.sock" \
-                --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/d.pid"' "$1" &
+            unshare -n -m --propagation private sh -c "$3" "$1" &
             daemon=$!
             while kill -0 "$2" 2>/dev/null && kill -0 $daemon 2>/dev/null; do sleep 0.5; done
             kill $daemon
@@ -149,6 +191,8 @@ impl Engine {
             .args(["-c", script, "docker-watcher"])
             .arg(directory)
             .arg(run::process().to_string())
+            .arg(daemon)
+            .env("CONTAINERS_CONF", directory.join("containers.conf"))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(copy)
@@ -164,7 +208,7 @@ impl Engine {
                 return;
             }
             let said = || fs::read_to_string(directory.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "dockerd doesn't answer:\n{}", said());
+            assert!(Instant::now() < deadline, "it doesn't answer:\n{}", said());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -12,7 +12,7 @@ use conformance::rig::{Outcome, Rig, gather, plan, run, run_step, sh};
 use executr_executors::contract::{Executor, ExecutorError, Exit, Handover, JobPlan, LimitOffers, Sandbox, Workspace};
 use executr_executors::local::{Cgroups, KeeperOptions, LocalExecutor};
 use executr_executors::oci::{AgentProgram, ContainerError, OciHost, OciHostOptions, OciOptions, OciWorkspace};
-use executr_tests::docker::{EMPTY_IMAGE, Engine, IMAGE, IMAGE_OF_ANN, engine};
+use executr_tests::docker::{EMPTY_IMAGE, Engine, IMAGE, IMAGE_OF_ANN, engine, podman};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -75,11 +75,11 @@ async fn rig_in(engine: &Engine, options: Value, directory: TempDir) -> Rig {
 }
 
 /// A rig whose own directory is in the container, too.
-async fn conforming(mode: &str) -> Option<Rig> {
+async fn conforming(engine: Option<Engine>, mode: &str) -> Option<Rig> {
     let temp = tempfile::tempdir().unwrap();
     let mount = format!("{0}:{0}", temp.path().display());
     let options = json!({"image": IMAGE, "network": "none", "mode": mode, "mounts": [mount]});
-    Some(rig_in(&engine()?, options, temp).await)
+    Some(rig_in(&engine?, options, temp).await)
 }
 
 /// A rig, or the end of the test where there is no engine.
@@ -94,14 +94,28 @@ macro_rules! rig {
 
 mod shared {
     async fn rig() -> Option<super::Rig> {
-        super::conforming("shared").await
+        super::conforming(super::engine(), "shared").await
     }
     crate::conformance!(rig);
 }
 
 mod isolated {
     async fn rig() -> Option<super::Rig> {
-        super::conforming("isolated").await
+        super::conforming(super::engine(), "isolated").await
+    }
+    crate::conformance!(rig);
+}
+
+mod podman_shared {
+    async fn rig() -> Option<super::Rig> {
+        super::conforming(super::podman(), "shared").await
+    }
+    crate::conformance!(rig);
+}
+
+mod podman_isolated {
+    async fn rig() -> Option<super::Rig> {
+        super::conforming(super::podman(), "isolated").await
     }
     crate::conformance!(rig);
 }
@@ -148,10 +162,13 @@ async fn steps_run_as_who_they_should_and_can_do_nothing_more() {
         (json!({"image": IMAGE, "user": "1234:5"}), "1234\n5\n"),
         (json!({"image": IMAGE_OF_ANN}), "1000\n1000\n"),
     ] {
-        let Some(engine) = engine() else { return };
-        let rig = rig_of(&engine, options).await;
-        assert_eq!(run(&rig, plan(), look).await, Outcome::exited(0, &format!("{who}{nothing}")));
-        rig.end().await;
+        for engine in [engine(), podman()].into_iter().flatten() {
+            let mut options = options.clone();
+            options["network"] = json!("none");
+            let rig = rig_of(&engine, options).await;
+            assert_eq!(run(&rig, plan(), look).await, Outcome::exited(0, &format!("{who}{nothing}")), "{engine:?}");
+            rig.end().await;
+        }
     }
 }
 
@@ -251,10 +268,9 @@ async fn a_container_that_is_removed_by_others_fails_the_step() {
     let label = format!("executr.test={tag}");
     assert_eq!(engine.count(&label), 1);
     let mut job = both.setup_job(plan()).await.unwrap();
-    let name = job.directory().parent().unwrap().parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
     let mut execution = job.execute(sh("sleep 1000")).await.unwrap();
     execution.next().await.unwrap();
-    let _ = engine.ask("DELETE", &format!("/containers/executr-{name}?force=1"));
+    engine.remove(&label);
     let error = loop {
         match execution.next().await {
             Ok(event) => assert!(event.is_some(), "an end that nobody has seen"),

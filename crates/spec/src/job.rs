@@ -154,16 +154,19 @@ impl JobSpec {
         let of_workflow =
             self.workflow.iter().flat_map(|workflow| workflow.workflow_env_from.iter().chain(&workflow.env_from));
         let mut providers = of_workflow.chain(self.steps.iter().flat_map(|step| &step.env_from));
+        let executor = self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind);
+        // A container's bounds are kept by its engine.
+        let bounds = if executor == ExecutorKind::Oci { Resources::default() } else { self.resources };
         let asked = [
-            (self.resources.cpu.is_some(), Capability::LimitCpu),
-            (self.resources.memory.is_some(), Capability::LimitMemory),
-            (self.resources.pids.is_some(), Capability::LimitPids),
+            (bounds.cpu.is_some(), Capability::LimitCpu),
+            (bounds.memory.is_some(), Capability::LimitMemory),
+            (bounds.pids.is_some(), Capability::LimitPids),
             (self.directory.is_some(), Capability::Directory),
             (!self.inherit.is_empty(), Capability::Inherit),
             (providers.any(Provider::runs_a_program), Capability::Providers),
         ];
         Requirements {
-            executor: self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind),
+            executor,
             labels: self.labels.clone(),
             capabilities: asked.into_iter().filter_map(|(is, capability)| is.then_some(capability)).collect(),
             worker: None,

@@ -142,7 +142,7 @@ pub(super) fn pinned(executor: &ExecutorChoice) -> Option<&str> {
     match executor.kind {
         ExecutorKind::Local => None,
         // Nothing is shared where each job has a container of its own.
-        ExecutorKind::Oci if executor.options.get("mode").is_some_and(|mode| mode == "isolated") => None,
+        ExecutorKind::Oci if !executor.shares_a_container() => None,
         ExecutorKind::Hooks | ExecutorKind::Oci if executor.name.is_empty() => Some(executor.kind.as_str()),
         ExecutorKind::Hooks | ExecutorKind::Oci => Some(&executor.name),
     }

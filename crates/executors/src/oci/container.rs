@@ -13,6 +13,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,10 @@ use super::options::OciOptions;
 use super::owner::{OWNER, Owner};
 use crate::contract::{ExecutorError, JobPlan, KeeperError, Limits, Place, Sandbox, Workspace};
 use crate::local::{LocalWorkspace, RunAs};
+
+/// Containers this process has started: the next attempt of a job has the same directory, and may come while the engine
+/// still removes the container of the one before.
+static STARTED: AtomicU64 = AtomicU64::new(1);
 
 /// How long the agent may take to answer once its container was started.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -205,7 +210,7 @@ fn plan_of(
     let tighter = |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
     let name = directories.scratch.file_name().unwrap_or_default().to_string_lossy();
     Ok(ContainerPlan {
-        name: format!("executr-{name}"),
+        name: format!("executr-{name}-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed)),
         image: options.image.clone(),
         command: [AGENT, "serve", SOCKET].map(str::to_owned).into(),
         labels,
@@ -285,6 +290,6 @@ mod tests {
         assert!(plan.mounts.iter().any(|mount| mount.source == mount.target && mount.target.ends_with("jobs")));
         assert!(plan.mounts[0].read_only, "nobody in a container changes the agent");
         assert_eq!(plan.tmpfs, [("/t".into(), String::new()), ("/u".into(), "size=1m".into())]);
-        assert_eq!(plan.name, "executr-j");
+        assert!(plan.name.starts_with("executr-j-"), "{}", plan.name);
     }
 }

@@ -165,6 +165,14 @@ pub struct ExecutorChoice {
     pub options: Value,
 }
 
+impl ExecutorChoice {
+    /// Whether its jobs are in one container: all of `oci` that don't say `mode: isolated`.
+    #[must_use]
+    pub fn shares_a_container(&self) -> bool {
+        self.kind == ExecutorKind::Oci && self.options.get("mode").is_none_or(|mode| mode != "isolated")
+    }
+}
+
 /// An artifact a job gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -93,6 +93,7 @@ fn values_of_the_wrong_kind_are_told_what_belongs_there() {
         ("{steps: [x], executor: {kind: oci, image: a, tmpfs: [tmp]}}", "a path and mount options"),
         ("{steps: [x], executor: {kind: oci, image: a, memory: lots}}", "not an amount of memory"),
         ("{steps: [x], executor: {kind: oci, image: a, engine: 'tcp://h'}}", "a socket of the worker's machine"),
+        ("{steps: [x], executor: {kind: oci, image: a}, resources: {pids: 9}}", "a container that others share"),
         ("{steps: [x], executor: {kind: oci, image: a, privileged: true}}", "no capabilities"),
         ("{steps: [x], priority: urgent}", "write `foreground`"),
         ("{steps: [x], queue: 'a b'}", "the queue name"),

@@ -231,6 +231,9 @@ fn settings_of_containers_are_passed_on_as_they_mean() {
     assert_eq!(plan.jobs[0].spec.requirements().executor, ExecutorKind::Oci);
     let settings = serde_json::json!({"image": "a", "user": "1000", "pids": 9, "container_env": {"A": "1"}});
     assert_eq!((executor.name.as_str(), &executor.options), ("oci", &settings));
+    let bounded = "jobs: {a: {steps: [x], resources: {pids: 9}, executor: {kind: oci, image: a, mode: isolated}}}";
+    let asked = job(&self::plan(bounded), "a").spec.requirements();
+    assert!(asked.capabilities.is_empty(), "its engine keeps the bounds, not its worker: {asked:?}");
 }
 
 #[test]

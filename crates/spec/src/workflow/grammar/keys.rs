@@ -129,7 +129,7 @@ const EXECUTOR: Object = Object {
             required(
                 "kind",
                 Word(&["local", "oci", "hooks"]),
-                "`local`: a directory a job. `oci`: containers of Docker. `hooks`: your own scripts.",
+                "`local`: a directory a job. `oci`: containers. `hooks`: your own scripts.",
             ),
             key(
                 "name",

@@ -6,6 +6,7 @@ use super::field::{Field, Reader, wrong_name};
 use super::{Shared, of_job, step};
 use crate::expression::Template;
 use crate::job::{JobSpec, MAX_STEPS};
+use crate::resources::Resources;
 use crate::workflow::document::{Key, Value};
 use crate::workflow::file::{
     Job, LocalFile, Located, Place, RepositoryCopy, StepPlace, Text, WrittenInput, WrittenOutput,
@@ -35,6 +36,13 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
     let (files, local_files) = files(reader, field, &mut texts);
 
     let (template, steps) = template(reader, shared, field, &mut texts);
+    if executor.choice.shares_a_container()
+        && let Some(field) = own_or_default("resources").filter(|_| template.resources != Resources::default())
+    {
+        let text = "can't be kept for one job in a container that others share; bound the executor's container with \
+                    `cpus`, `memory` and `pids`, or give it `mode: isolated`";
+        reader.tell(&field, text);
+    }
     let workflow = WorkflowJob {
         workflow: shared.name.clone(),
         executor: executor.choice,
