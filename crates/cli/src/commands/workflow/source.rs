@@ -54,6 +54,7 @@ async fn take(repository: PathBuf, copy_git: bool, data: &Path) -> Result<Snapsh
         git,
         copy_git,
         excludes: excludes(),
+        within: None,
         stat_cache: Some(notes.join(Digest::of(repository.as_os_str().as_encoded_bytes()).to_string())),
     };
     let shown = repository.display().to_string();
