@@ -9,8 +9,9 @@ use std::time::Duration;
 use executr_api::{ErrorCode, RetryDelay};
 use executr_spec::Digest;
 use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save};
-use executr_tree::{BlobDir, Existing, Manifest, MaterialiseError, SnapshotOptions, materialise};
+use executr_tree::{BlobDir, Existing, Manifest, MaterialiseError, Placed, SnapshotOptions, materialise_unless};
 use thiserror::Error;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// So many trees are kept ready, beyond those that are being used.
@@ -76,6 +77,33 @@ impl TreeError {
     }
 }
 
+/// A tree that is being put into a directory. Dropped, it stops soon.
+#[derive(Debug)]
+pub(crate) struct Placing {
+    stopped: Arc<AtomicBool>,
+    writing: JoinHandle<Result<Placed, MaterialiseError>>,
+}
+
+impl Placing {
+    /// Waits until the tree is there. Can be given up and called again.
+    pub(crate) async fn done(&mut self) -> Result<(), TreeError> {
+        (&mut self.writing).await.map_err(|_| TreeError::Broken)?.map(drop).map_err(TreeError::from)
+    }
+
+    /// Stops it; nothing is written any more then. Not to be called after [`Placing::done`] has answered.
+    pub(crate) async fn stop(mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Whether it was over by then makes no difference.
+        let _ = (&mut self.writing).await;
+    }
+}
+
+impl Drop for Placing {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Trees {
     /// No trees yet. Touches nothing.
     #[must_use]
@@ -138,12 +166,15 @@ impl Trees {
         Some(tree)
     }
 
-    /// Puts a tree into a directory, which is made when it isn't there. What stands in its way is replaced.
-    pub(crate) async fn place(&self, tree: &Arc<Fetched>, target: &Path) -> Result<(), TreeError> {
+    /// Begins to put a tree into a directory, which is made when it isn't there. What stands in its way is replaced.
+    pub(crate) fn place(&self, tree: &Arc<Fetched>, target: &Path) -> Result<Placing, TreeError> {
         let (blobs, tree, target) = (self.blobs()?.clone(), Arc::clone(tree), target.to_owned());
-        let placing =
-            tokio::task::spawn_blocking(move || materialise(&tree.manifest, &blobs, &target, Existing::Replace));
-        placing.await.map_err(|_| TreeError::Broken)?.map(drop).map_err(TreeError::from)
+        let stopped = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stopped);
+        let writing = tokio::task::spawn_blocking(move || {
+            materialise_unless(&told, &tree.manifest, &blobs, &target, Existing::Replace)
+        });
+        Ok(Placing { stopped, writing })
     }
 
     /// Makes a tree of what stands at `path` and brings it to the coordinator. Tries until it is told otherwise.
@@ -170,4 +201,30 @@ pub(crate) async fn look(directory: &Path, seen: &Path) -> Result<Manifest, Stri
     let looked = tokio::task::spawn_blocking(move || executr_tree::snapshot(&directory, &options));
     let snapshot = looked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     Ok(snapshot.manifest().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_written_any_more_once_it_is_stopped() {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (told, ended) = (Arc::clone(&stopped), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&ended);
+        // As a tree that is large enough never to be there in time.
+        let writing = tokio::task::spawn_blocking(move || {
+            while !told.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            end.store(true, Ordering::Relaxed);
+            Err(MaterialiseError::Stopped)
+        });
+        let mut placing = Placing { stopped, writing };
+        assert!(placing.done().now_or_never().is_none());
+        placing.stop().await;
+        assert!(ended.load(Ordering::Relaxed));
+    }
 }

@@ -40,7 +40,7 @@ pub use manifest::{
     Entry, Extent, FileEntry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, MODE_BITS, Manifest, ManifestError,
     Place, SMALL,
 };
-pub use materialise::{Existing, MaterialiseError, Placed, materialise};
+pub use materialise::{Existing, MaterialiseError, Placed, materialise, materialise_unless};
 pub use partial::Partial;
 pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
 pub use source::BlobSource;

@@ -68,6 +68,9 @@ pub enum MaterialiseError {
     /// A blob is shorter than the tree says.
     #[error("blob {0} is damaged; remove it and fetch it again")]
     Damaged(Digest),
+    /// It was told to stop.
+    #[error("it was stopped before all was there; begin again")]
+    Stopped,
     /// The directory of blobs doesn't do its part.
     #[error(transparent)]
     Blobs(#[from] BlobDirError),
@@ -91,7 +94,21 @@ pub fn materialise(
     target: &Path,
     existing: Existing,
 ) -> Result<Placed, MaterialiseError> {
-    let placing = Placing { manifest, blobs, target, existing, no_reflink: AtomicBool::new(false) };
+    materialise_unless(&AtomicBool::new(false), manifest, blobs, target, existing)
+}
+
+/// As [`materialise`], ending with an error soon after `stopped` is set: at the latest with the file that is being written.
+///
+/// # Errors
+/// [`MaterialiseError`].
+pub fn materialise_unless(
+    stopped: &AtomicBool,
+    manifest: &Manifest,
+    blobs: &BlobDir,
+    target: &Path,
+    existing: Existing,
+) -> Result<Placed, MaterialiseError> {
+    let placing = Placing { stopped, manifest, blobs, target, existing, no_reflink: AtomicBool::new(false) };
     if manifest.is_single() {
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = beneath::open_root(parent).map_err(failed("open", parent))?;
@@ -124,6 +141,7 @@ struct Pack {
 }
 
 struct Placing<'a> {
+    stopped: &'a AtomicBool,
     manifest: &'a Manifest,
     blobs: &'a BlobDir,
     target: &'a Path,
@@ -139,6 +157,10 @@ struct Group<'a> {
 }
 
 impl Placing<'_> {
+    fn go_on(&self) -> Result<(), MaterialiseError> {
+        if self.stopped.load(Ordering::Relaxed) { Err(MaterialiseError::Stopped) } else { Ok(()) }
+    }
+
     /// Makes all directories, writable for now; those that were there, in the manifest's order.
     fn directories(&self, root: &OwnedFd) -> Result<Vec<&Path>, MaterialiseError> {
         let mut found = Vec::new();
@@ -146,6 +168,7 @@ impl Placing<'_> {
         let mut last: Option<(&Path, OwnedFd)> = None;
         for entry in self.manifest.entries() {
             let Kind::Directory { mode } = entry.kind else { continue };
+            self.go_on()?;
             let (above, name) = split(&entry.path);
             if last.as_ref().is_none_or(|(path, _)| *path != above) {
                 let opened = beneath::open_directory(root.as_fd(), above);
@@ -212,6 +235,7 @@ impl Placing<'_> {
         entry: &Entry,
         pack: &mut Pack,
     ) -> Result<Option<Stamp>, MaterialiseError> {
+        self.go_on()?;
         let path = || self.target.join(&entry.path);
         match &entry.kind {
             Kind::Directory { .. } => Ok(None),

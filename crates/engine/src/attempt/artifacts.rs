@@ -42,8 +42,15 @@ impl Attempt<'_> {
 
     pub(super) async fn put(&mut self, tree: &Arc<Fetched>, target: &Path, what: &str) -> Result<(), StepVerdict> {
         let (engine, deadline) = (self.engine, self.job_deadline());
-        let placed = self.wait_for(engine.trees.place(tree, target), deadline).await;
-        placed.map_err(StepVerdict::ended_early)?.map_err(|error| refused(what, &error))
+        let mut placing = engine.trees.place(tree, target).map_err(|error| refused(what, &error))?;
+        match self.wait_for(placing.done(), deadline).await {
+            Ok(placed) => placed.map_err(|error| refused(what, &error)),
+            Err(ending) => {
+                // Whoever cleans up, or comes next, has the directory to himself.
+                placing.stop().await;
+                Err(StepVerdict::ended_early(ending))
+            }
+        }
     }
 
     /// Puts the job's copy of the repository into its directory.

@@ -58,8 +58,11 @@ impl Engine {
         let plan = JobPlan { job: JobId(Uuid::new_v4()), attempt: 1, place: Place::Sandbox, limits: Limits::default() };
         let mut place = self.workspace.setup_job(plan).await.map_err(|error| lost(&error))?;
         place.make_directory().await.map_err(|error| lost(&error))?;
-        let placed = self.trees.place(&tree, place.directory()).await.map_err(unreadable);
-        let answer = match placed {
+        let placed = match self.trees.place(&tree, place.directory()) {
+            Ok(mut placing) => placing.done().await,
+            Err(error) => Err(error),
+        };
+        let answer = match placed.map_err(unreadable) {
             Ok(()) => Ok(ask(provider, asking(Root::Copy(place.directory()))).await),
             Err(verdict) => Err(verdict),
         };

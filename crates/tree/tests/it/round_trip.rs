@@ -5,10 +5,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use executr_tree::{
-    Existing, Kind, Manifest, MaterialiseError, SMALL, SnapshotError, SnapshotOptions, materialise, snapshot,
-    snapshot_telling,
+    Existing, Kind, Manifest, MaterialiseError, SMALL, SnapshotError, SnapshotOptions, materialise, materialise_unless,
+    snapshot, snapshot_telling,
 };
 use proptest::prelude::*;
 
@@ -130,6 +131,21 @@ fn directories_that_stand_there_keep_their_modes_unless_all_is_replaced() {
     assert_eq!(["mine", "mine/deep", "new"].map(mode), [0o700, 0o755, 0o755]);
     materialise(tree.manifest(), &scene.blobs, &target, Existing::Replace).unwrap();
     assert_eq!(mode("mine"), 0o755);
+}
+
+#[test]
+fn a_tree_that_is_told_to_stop_is_not_put_anywhere() {
+    let scene = Scene::new();
+    scene.write("dir/file", b"x");
+    let tree = scene.snapshot();
+    scene.keep(&tree);
+    let (stopped, target) = (AtomicBool::new(true), scene.at("target"));
+    let ended = materialise_unless(&stopped, tree.manifest(), &scene.blobs, &target, Existing::Replace).unwrap_err();
+    assert!(matches!(ended, MaterialiseError::Stopped), "{ended}");
+    assert!(!target.join("dir").exists());
+    stopped.store(false, Ordering::Relaxed);
+    materialise_unless(&stopped, tree.manifest(), &scene.blobs, &target, Existing::Replace).unwrap();
+    assert!(target.join("dir/file").exists());
 }
 
 #[test]
