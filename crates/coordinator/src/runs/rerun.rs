@@ -25,7 +25,14 @@ impl Core {
         let run = self.run_record(id).await?;
         let done = match scope {
             RerunScope::All => HashMap::new(),
-            RerunScope::Failed if run.state.is_final() => self.done_in(id).await?,
+            RerunScope::Failed if run.state.is_final() => {
+                let kept = self.kept_of(id).await?;
+                if kept.good.iter().all(|good| *good) {
+                    let text = format!("nothing failed in run {id}; repeat all of it, or leave it");
+                    return Err(ApiError::new(ErrorCode::Conflict, text).with("run_id", id));
+                }
+                kept.done
+            }
             RerunScope::Failed => {
                 let text = format!("run {id} is {}; wait for its end, or cancel it", run.state.as_str());
                 return Err(ApiError::new(ErrorCode::Conflict, text).with("run_id", id));
@@ -36,7 +43,7 @@ impl Core {
     }
 
     /// What need not be done again, by place.
-    async fn done_in(&self, run: RunId) -> Result<HashMap<u32, Handed>, ApiError> {
+    async fn kept_of(&self, run: RunId) -> Result<Kept, ApiError> {
         let (mut kept, mut next) = (Kept::default(), 0);
         loop {
             let page = self.runs_kept()?.run_jobs(run, next, AT_A_TIME).await.map_err(refusal::store)?;
@@ -46,7 +53,7 @@ impl Core {
                 kept.look_at(job);
             }
             if short {
-                return Ok(kept.done);
+                return Ok(kept);
             }
         }
     }
