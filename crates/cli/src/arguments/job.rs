@@ -80,14 +80,14 @@ impl ResourceArgs {
     about = "Submit a job or a workflow",
     group = ArgGroup::new("what").args(["command", "binary_url", "run", "file"]).required(true).multiple(true),
     long_about = "Submits a job. Without --wait it prints the job's id and returns; the job is on disk by then.\n\n\
-        A command is run on the executor. When its first word is a relative path with a slash (./report, bin/report), \
+        A command is run on the executor, in an empty directory; to send your repository along, submit a workflow. When its first word is a relative path with a slash (./report, bin/report), \
         that file is uploaded first, unless the server has it already, and run there: a program or a script that \
         begins with #!. When it is a file whose name ends in .yaml, .yml or .json it is a workflow, and words after it \
         choose jobs; this repository is sent along, without what the server has already. With --binary-url the executor fetches the program, checks its digest before every run, and \
         gives it the variables named with --env and no others.",
     after_help = "Examples:
   executr submit --wait -- ./my-script.sh a b
-  executr submit --queue builds --max-retries 2 -- make test
+  executr submit --queue reports --max-retries 2 -- curl -fsS https://example.com/numbers
   executr submit --wait --run 'cat numbers | sort -n | tail -1'
   executr submit --type report --binary-url https://example.com/report --args 2026 --args --full
   executr submit --file jobs.json

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use executr_api::QueueWeight;
-use executr_spec::JobId;
+use executr_spec::{JobId, RunId};
 
 /// How a command shows what it has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +35,11 @@ pub(crate) fn queue_weight(text: &str) -> Result<QueueWeight, String> {
 /// A job's id, as `executr submit` and `executr list` print it.
 pub(crate) fn job_id(text: &str) -> Result<JobId, String> {
     text.parse().map_err(|_| "this is not a job's id; `executr list` shows them".to_owned())
+}
+
+/// A run's id, whole.
+pub(crate) fn run_id(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|_| "this is not a run's id; `executr runs` and `executr runs --here` show them".to_owned())
 }
 
 /// What jobs may use beyond the default.

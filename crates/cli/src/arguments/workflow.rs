@@ -45,7 +45,7 @@ pub(crate) struct WorkflowHereArgs {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Go on with a run that died with its process; the last one of this file unless an id is given
-    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, value_parser = values::run_id)]
     #[expect(clippy::option_option, reason = "the flag may be absent, bare, or have a value")]
     pub(crate) resume: Option<Option<RunId>>,
 }
@@ -61,6 +61,7 @@ pub(crate) struct WorkflowHereArgs {
 )]
 pub(crate) struct RunsArgs {
     /// Show this run with its jobs
+    #[arg(value_parser = values::run_id)]
     pub(crate) id: Option<RunId>,
     /// Runs of `executr run` on this machine, instead of a server's
     #[arg(long)]
@@ -104,6 +105,7 @@ pub(crate) struct RunsArgs {
 )]
 pub(crate) struct RerunArgs {
     /// The run
+    #[arg(value_parser = values::run_id)]
     pub(crate) id: RunId,
     /// It was run by `executr run` on this machine. Found out by itself when its id is known here
     #[arg(long)]
@@ -145,6 +147,7 @@ pub(crate) enum ArtifactsCommand {
     #[command(after_help = "Examples:\n  executr artifacts list\n  executr artifacts list --here")]
     List {
         /// Only those of this run
+        #[arg(value_parser = values::run_id)]
         run: Option<RunId>,
         /// How to show the answer
         #[arg(long, env = "EXECUTR_OUTPUT", value_name = "FORM", default_value = "table")]
@@ -156,6 +159,7 @@ pub(crate) enum ArtifactsCommand {
     #[command(after_help = "Examples:\n  executr artifacts get 01890a5d-ac96-774b-bcce-b302099a8057 dist --to build")]
     Get {
         /// The run that made it
+        #[arg(value_parser = values::run_id)]
         run: RunId,
         /// Its name
         name: String,
