@@ -1,6 +1,7 @@
 //! What becomes of a run when somebody interrupts it: Ctrl-C, kill -9, a repeat; and what it made.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,12 +74,61 @@ fn a_run_that_died_goes_on_where_it_was() {
     eventually("the job ends with its worker", || (!is_alive(&process)).then_some(()));
     let died = home.executr(&["runs", "--here"]).output().unwrap();
     assert!(text(&died.stdout).contains("died"), "{}", text(&died.stdout));
+    let id = newest(&succeed(&mut home.executr(&["runs", "--here", "--output", "json"])));
+    let one = home.executr(&["runs", &id]).output().unwrap();
+    assert!(text(&one.stdout).contains("died") && text(&one.stderr).contains("--resume="), "{}", text(&one.stdout));
+    let again = home.executr(&["rerun", &id]).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "a dead run isn't over: {}", text(&again.stderr));
+    assert!(text(&again.stderr).contains(&format!("--resume={id}")), "{}", text(&again.stderr));
     fs::write(home.path().join("gate"), "").unwrap();
     let told = succeed(&mut home.executr(&["run", file.to_str().unwrap(), "--resume"]));
     assert!(told.contains("[second] through") && !told.contains("[first]"), "{told}");
     assert_eq!(ran(&home), ["first", "second", "second", "tidied"]);
     let again = home.executr(&["run", file.to_str().unwrap(), "--resume"]).output().unwrap();
     assert_eq!(again.status.code(), Some(3), "{}", text(&again.stderr));
+    let named = home.executr(&["run", file.to_str().unwrap(), &format!("--resume={id}")]).output().unwrap();
+    assert_eq!(named.status.code(), Some(3), "{}", text(&named.stderr));
+    assert!(text(&named.stderr).contains("is over"), "{}", text(&named.stderr));
+    let nothing = home.executr(&["rerun", &id, "--failed"]).output().unwrap();
+    assert!(!nothing.status.success() && text(&nothing.stderr).contains("nothing failed"), "{}", text(&nothing.stderr));
+}
+
+#[test]
+fn ctrl_c_ends_also_a_clean_up_that_hangs() {
+    let home = Home::new();
+    let file = home.path().join("hangs.yaml");
+    let at = home.path().display();
+    fs::write(
+        &file,
+        format!(
+            r#"
+name: hangs
+executors:
+  hanging:
+    kind: hooks
+    copy_repo: false
+    execute: $EXECUTR_STEP
+    cleanup_workspace: echo $$ > {at}/pid; sleep 1000
+jobs:
+  short: {{ executor: hanging, steps: ["true"] }}
+"#
+        ),
+    )
+    .unwrap();
+    let mut run = spawn(&mut home.executr(&["run", file.to_str().unwrap()]));
+    let process = line_in(&home.path().join("pid"));
+    signal(&run, Signal::INT);
+    let mut told = String::new();
+    let mut errors = BufReader::new(run.stderr.take().unwrap());
+    while !told.contains("Ctrl-C once more") {
+        assert_ne!(errors.read_line(&mut told).unwrap(), 0, "{told}");
+    }
+    signal(&run, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    eventually("the hook ends with its keeper", || (!is_alive(&process)).then_some(()));
+    let runs: Value =
+        serde_json::from_str(&succeed(&mut home.executr(&["runs", "--here", "--output", "json"]))).unwrap();
+    assert_eq!(runs[0]["state"], "completed", "{runs}");
 }
 
 /// A workflow that makes an artifact, and fails unless a file is there.

@@ -44,8 +44,13 @@ pub(crate) struct RunNote {
 }
 
 impl RunNote {
+    /// The one that isn't over. While no process has it open, that one died.
+    pub(crate) fn dead(&self) -> Option<&RunView> {
+        self.runs.iter().rev().find(|run| !run.state.is_final())
+    }
+
     fn is_over(&self) -> bool {
-        self.runs.iter().all(|run| run.state.is_final())
+        self.dead().is_none()
     }
 }
 

@@ -37,7 +37,14 @@ pub(in crate::commands) async fn run(
             Some(run) => kept.open(run)?,
             None => kept.open_dead(&load::absolute(file)?)?,
         };
-        return resume(data, directory, note, workflow, here, &mut signals).await;
+        let Some(run) = which.or_else(|| note.dead().map(|run| run.id)) else {
+            return Err(Failure::new(
+                Exit::NOT_FOUND,
+                "that process died before its run was recorded; nothing of it ran",
+            )
+            .remedy("start it again without --resume"));
+        };
+        return resume(run, data, directory, note, workflow, here, &mut signals).await;
     }
     let loaded = load::load(file, chosen, workflow, env)?;
     if workflow.dry_run {
@@ -74,6 +81,7 @@ fn check_secrets(names: &[String]) -> Result<()> {
 }
 
 async fn resume(
+    run: RunId,
     data: &Path,
     directory: KeptRun,
     note: RunNote,
@@ -81,18 +89,19 @@ async fn resume(
     here: &WorkflowHereArgs,
     signals: &mut Signals,
 ) -> Result<Exit> {
-    let Some(run) = note.runs.last().map(|run| run.id) else {
-        return Err(Failure::new(Exit::NOT_FOUND, "that process died before its run was recorded; nothing of it ran")
-            .remedy("start it again without --resume"));
-    };
-    let process = Process::start(data, directory, note, here, &workflow.secret).await?;
+    let mut process = Process::start(data, directory, note, here, &workflow.secret).await?;
     let view = process.client().run(run).await.map_err(told)?;
+    if view.state.is_final() {
+        // Perhaps its process died before it could write that down.
+        process.note(&view)?;
+        return Err(Failure::new(Exit::NOT_FOUND, format!("run {run} is over: it is {}", view.state.as_str()))
+            .remedy(format!("`executr rerun {run}` repeats it")));
+    }
     let total = view.jobs.values().sum::<u64>();
     let done: u64 = view.jobs.iter().filter(|(state, _)| state.is_final()).map(|(_, count)| count).sum();
     drop(writeln!(io::stderr(), "executr: going on with run {run}: {done} of {total} jobs are done"));
     let show = picture::choose(workflow.format, &view.name, usize::try_from(total).unwrap_or(usize::MAX));
     let after = view.last_event;
-    let mut process = process;
     process.attend(view, after, show, workflow, signals).await
 }
 
@@ -105,6 +114,14 @@ pub(in crate::commands) async fn rerun(
 ) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
     let (directory, note) = KeptRuns::of(data).open(run)?;
+    if let Some(dead) = note.dead() {
+        // What opens its database goes on with it.
+        return Err(Failure::usage(format!("run {} died with its process and isn't over", dead.id)).remedy(format!(
+            "go on with it first: executr run {} --resume={}",
+            note.file.display(),
+            dead.id
+        )));
+    }
     let workflow = WorkflowArgs { format, ..WorkflowArgs::default() };
     let mut process = Process::start(data, directory, note, &WorkflowHereArgs::default(), &[]).await?;
     let view = process.client().rerun(run, scope).await.map_err(told)?;
@@ -149,6 +166,14 @@ impl Process {
         Ok(Self { directory, note, coordinator, worker: Some(worker), kept })
     }
 
+    /// Writes down how a run stands.
+    fn note(&mut self, view: &RunView) -> Result<()> {
+        if let Some(known) = self.note.runs.iter_mut().find(|known| known.id == view.id) {
+            known.clone_from(view);
+        }
+        self.directory.write(&self.note)
+    }
+
     /// Works and shows until the run is over. The first signal cancels it, the second does so at once.
     async fn attend(
         &mut self,
@@ -166,7 +191,7 @@ impl Process {
             return Err(Failure::doing("work on the run", "this process has a run already"));
         };
         let (handle, shutdown) = ShutdownHandle::new();
-        let working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
+        let mut working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
         let quiet = workflow.format.is_some_and(|format| format != crate::show::run::FormatName::Simple);
         let mut how = RunCancel::InOrder;
         let shown = {
@@ -189,26 +214,41 @@ impl Process {
         }
         // Workspaces are cleaned up before the worker goes.
         handle.drain();
-        tokio::pin!(working);
+        let mut asked = false;
         let worked = loop {
             tokio::select! {
                 worked = &mut working => break worked,
-                () = signals.next() => if client.cancel_run(run, RunCancel::AtOnce).await.is_err() {
+                () = signals.next() => {
+                    let cancelled = client.cancel_run(run, RunCancel::AtOnce).await;
+                    if cancelled.is_ok_and(|view| !view.state.is_final()) {
+                        continue;
+                    }
+                    if asked {
+                        // Its keepers see it go, and end what they run.
+                        working.abort();
+                        continue;
+                    }
+                    asked = true;
                     handle.end_jobs();
-                },
+                    drop(writeln!(
+                        io::stderr(),
+                        "executr: the run is over; its executors are being cleaned up. Ctrl-C once more ends that"
+                    ));
+                }
             }
         };
         // However the worker went, how the run stands is written down and the directories that stay are told first.
         let worked = match worked {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(worker::failure(error)),
+            Err(error) if error.is_cancelled() => {
+                Err(Failure::new(Exit::CANCELLED, "cleaning up was ended before it was done")
+                    .remedy("look for what the executors' `cleanup_workspace` would have removed"))
+            }
             Err(error) => Err(Failure::doing("work on the run", error)),
         };
         let view = client.run(run).await.map_err(told)?;
-        if let Some(known) = self.note.runs.iter_mut().find(|known| known.id == run) {
-            *known = view.clone();
-        }
-        self.directory.write(&self.note)?;
+        self.note(&view)?;
         if let Some(kept) = &self.kept {
             picture::show_kept(kept, workflow.format, &view.name)?;
         }

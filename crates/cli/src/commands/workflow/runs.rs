@@ -76,7 +76,7 @@ async fn one_there(run: RunId, arguments: &RunsArgs) -> Result<Exit> {
         return there::wait(&client, run, &view.name, jobs, arguments.format, arguments.output).await;
     }
     let jobs = watch::jobs(&client, run).await.map_err(told)?;
-    show(&view, &jobs, arguments.output)
+    show(&view, false, &jobs, arguments.output)
 }
 
 /// Reads a run's own database. One that is open elsewhere can't be read, and is told by what was noted when it began.
@@ -85,30 +85,35 @@ async fn one_here(data: &Path, kept: &KeptRuns, run: RunId, arguments: &RunsArgs
         return Err(Failure::usage("a run on this machine is followed and cancelled where it was started: by Ctrl-C"));
     }
     if let Some(view) = kept.open_elsewhere(run) {
-        show(&view, &[], arguments.output)?;
+        show(&view, false, &[], arguments.output)?;
         drop(writeln!(
             io::stderr(),
             "another process is at it; this is how it stood when that began, and its jobs are known afterwards"
         ));
         return Ok(Exit::SUCCESS);
     }
-    let (directory, _) = kept.open(run)?;
+    let (directory, note) = kept.open(run)?;
     let store = open_run(data, directory.path()).await?;
     let told = |error| Failure::api(&error, None);
     let coordinator = Coordinator::start(store, rules_here(), Arc::new(Unobserved)).await.map_err(told)?;
     let client = coordinator.client(Tenant::default());
     let view = client.run(run).await.map_err(told)?;
     let jobs = watch::jobs(&client, run).await.map_err(told)?;
-    show(&view, &jobs, arguments.output)
+    let died = !view.state.is_final();
+    show(&view, died, &jobs, arguments.output)?;
+    if died {
+        drop(writeln!(io::stderr(), "go on with it: executr run {} --resume={run}", note.file.display()));
+    }
+    Ok(Exit::SUCCESS)
 }
 
-fn show(view: &RunView, jobs: &[RunJobView], form: OutputForm) -> Result<Exit> {
+fn show(view: &RunView, died: bool, jobs: &[RunJobView], form: OutputForm) -> Result<Exit> {
     match form {
         OutputForm::Json => {
             let whole = serde_json::json!({ "run": view, "jobs": jobs });
             write_json(&mut io::stdout().lock(), &whole)?;
         }
-        OutputForm::Table => run_lines(view, jobs, now())?,
+        OutputForm::Table => run_lines(view, died, jobs, now())?,
     }
     Ok(Exit::SUCCESS)
 }

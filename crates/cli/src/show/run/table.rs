@@ -35,12 +35,12 @@ pub(crate) fn runs_table<'a>(runs: impl Iterator<Item = (&'a RunView, bool)>, no
     table
 }
 
-/// A run and its jobs, on standard output.
+/// A run and its jobs, on standard output; `died` as in [`runs_table`].
 ///
 /// # Errors
 /// When it can't be written.
-pub(crate) fn run_lines(run: &RunView, jobs: &[RunJobView], now: Timestamp) -> io::Result<()> {
-    runs_table(std::iter::once((run, false)), now).print()?;
+pub(crate) fn run_lines(run: &RunView, died: bool, jobs: &[RunJobView], now: Timestamp) -> io::Result<()> {
+    runs_table(std::iter::once((run, died)), now).print()?;
     let mut out = io::stdout().lock();
     if let Some(message) = &run.message {
         writeln!(out, "{message}")?;
