@@ -1,4 +1,4 @@
-//! Packs the agent for containers into release builds, so that the program people install is all they need.
+//! Packs the agent for containers and other places into release builds, so that the program people install is all they need.
 
 use std::env;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(executr_agent)");
     println!("cargo:rerun-if-changed=build.rs");
-    if env::var("PROFILE").is_ok_and(|profile| profile != "release") || env::var_os("CARGO_FEATURE_OCI").is_none() {
+    if env::var("PROFILE").is_ok_and(|profile| profile != "release") {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

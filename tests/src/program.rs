@@ -111,6 +111,23 @@ pub fn schemathesis() -> Option<PathBuf> {
     None
 }
 
+/// Whether sandboxes of bubblewrap can be made here; says so where not.
+///
+/// # Panics
+///
+/// If they can't under `CI=true`.
+#[must_use]
+pub fn bubblewrap() -> bool {
+    let tried = Command::new("bwrap").args(["--ro-bind", "/", "/", "--unshare-pid", "true"]).output();
+    let problem = match tried {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    component::missing("bubblewrap", &problem);
+    false
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> &'static Path {

@@ -2,6 +2,8 @@
 //!
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
 //! - [`init`]: the agent as the first process of a container, which starts a keeper for each driver that calls;
+//! - [`relay`]: the agent at the end of two pipes, through which a driver speaks to a keeper;
+//! - [`attach`]: becoming a program that a driver is connected to;
 //! - `spawn`: how a process is made, and why it couldn't be;
 //! - `identity`: as whom it runs, and whose its files are;
 //! - `directory`: a task's directory and files, made and removed;
@@ -13,12 +15,14 @@
 //! No runtime and no threads: one loop waits for everything. It reads neither environment nor terminal, prints
 //! nothing, and knows jobs only as the tasks it is told to start.
 
+pub mod attach;
 pub mod cgroup;
 mod directory;
 mod identity;
 pub mod init;
 pub mod keeper;
 mod processes;
+pub mod relay;
 mod signals;
 mod spare;
 mod spawn;

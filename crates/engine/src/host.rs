@@ -37,6 +37,8 @@ pub struct Policy {
     pub providers: bool,
     /// They may bring the scripts that set up where they run.
     pub hooks: bool,
+    /// They may bring the command that leads to where they run.
+    pub command: bool,
     /// They may run in containers.
     pub containers: Containers,
 }
@@ -69,6 +71,13 @@ impl Policy {
     /// For a worker that runs only its own user's jobs.
     #[must_use]
     pub fn everything() -> Self {
-        Self { directory: true, inherit: Inherit::All, providers: true, hooks: true, containers: Containers::Any }
+        Self {
+            directory: true,
+            inherit: Inherit::All,
+            providers: true,
+            hooks: true,
+            command: true,
+            containers: Containers::Any,
+        }
     }
 }

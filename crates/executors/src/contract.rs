@@ -25,6 +25,7 @@ use bytes::Bytes;
 use executr_spec::JobId;
 use thiserror::Error;
 
+use crate::command::CommandError;
 use crate::oci::ContainerError;
 pub use executr_agent_protocol::driver::{
     Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
@@ -265,6 +266,9 @@ pub enum ExecutorError {
     /// There is no container, or it is lost.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// There is no agent behind an argv, or no longer.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// Something asked for that the place's scripts don't do.
     #[error("the executor has no hook `{hook}`; write one in its settings")]
     NoHook {

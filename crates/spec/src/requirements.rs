@@ -21,11 +21,13 @@ pub enum ExecutorKind {
     Hooks,
     /// A container of an engine on the worker's machine.
     Oci,
+    /// Behind a command of the file's own that starts an agent.
+    Command,
 }
 
 impl ExecutorKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Local, Self::Hooks, Self::Oci];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Hooks, Self::Oci, Self::Command];
 
     /// The name on the wire.
     #[must_use]
@@ -34,6 +36,7 @@ impl ExecutorKind {
             Self::Local => "local",
             Self::Hooks => "hooks",
             Self::Oci => "oci",
+            Self::Command => "command",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
 use executr_engine::{Containers, Engine, Inherit, Providers, Trees, Workspaces};
+use executr_executors::command::CommandHost;
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
 use executr_executors::oci::{OciHost, OciHostOptions};
@@ -107,6 +108,7 @@ impl Worker {
             providers: Providers::default(),
             trees: Trees::new(options.trees.clone()),
             workspaces: Workspaces::new(Arc::clone(&workspace)),
+            command: CommandHost { agent: options.oci.agent.clone(), programs: options.cache.directory.clone() },
             oci: Arc::new(OciHost::new(OciHostOptions {
                 programs: Some(options.cache.directory.clone()),
                 ..options.oci.clone()
@@ -132,9 +134,10 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         (Capability::Providers, options.policy.providers),
     ];
     let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
+    let command = options.policy.command.then_some(ExecutorKind::Command);
     let containers = (options.policy.containers != Containers::None).then_some(ExecutorKind::Oci);
     Offers {
-        executors: [ExecutorKind::Local].into_iter().chain(hooks).chain(containers).collect(),
+        executors: [ExecutorKind::Local].into_iter().chain(hooks).chain(containers).chain(command).collect(),
         labels: options.labels.clone(),
         capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
         worker: None,

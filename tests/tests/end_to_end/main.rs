@@ -7,6 +7,7 @@
 
 mod cancelling;
 mod choosing;
+mod commanded;
 mod commands;
 mod containers;
 mod faults;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
 use executr_tests::background::Home;
-use executr_tests::program::root;
+use executr_tests::program::{bubblewrap, contained_agent, root};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -55,7 +55,11 @@ const EXAMPLES: &[Example] = &[
     example("hooks-custom", "Setting up workspace with 3 actions"),
     example("hooks-local", "a copy of the repository"),
     example("providers", "a region of 10 letters: ***"),
+    example(BUBBLEWRAP, "made in a sandbox"),
 ];
+
+/// The one that needs bubblewrap, and the agent as a program of its own.
+const BUBBLEWRAP: &str = "bubblewrap";
 
 /// What a run came to: all that must be equal wherever it ran.
 #[derive(Debug, PartialEq)]
@@ -213,12 +217,16 @@ fn every_example_comes_to_the_same_here_and_on_a_fleet() {
     let _executors = ["one", "two"].map(|name| {
         let work = system.home.path().join(format!("work-{name}"));
         let mut command =
-            system.executr(&["executor", "--name", name, "--max-jobs", "2", "--allow", "hooks,providers"]);
+            system.executr(&["executor", "--name", name, "--max-jobs", "2", "--allow", "hooks,providers,command"]);
         command.arg("--work-dir").arg(work);
         command.envs(secrets.iter().map(|(secret, value)| (format!("EXECUTR_SECRET_{secret}"), value)));
         executr_tests::background::Background::start(&system.home, name, &mut command)
     });
-    for example in EXAMPLES {
+    let has_bubblewrap = bubblewrap();
+    if has_bubblewrap {
+        drop(contained_agent());
+    }
+    for example in EXAMPLES.iter().filter(|example| has_bubblewrap || example.file != BUBBLEWRAP) {
         let home = Home::new();
         let near = here(&home, example);
         let far = there(&system, example);

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub enum KeeperSource {
     Process(KeeperOptions),
     /// An agent that listens on this socket starts one for whoever connects.
     Socket(PathBuf),
+    /// It is at the other end of this connected socket: one, once. There is no other when it is lost.
+    Stream(Arc<OwnedFd>),
 }
 
 /// A keeper. Dropped, it ends everything it runs and exits; [`Keeper::close`] also waits for that.
@@ -89,6 +92,7 @@ impl Keeper {
                 let failed = |source| KeeperError::Call { socket: path.clone(), source };
                 (Wire::connect(path).map_err(failed)?, None)
             }
+            KeeperSource::Stream(stream) => (Wire::on(stream)?, None),
         };
         let hello = Hello {
             protocol: PROTOCOL,

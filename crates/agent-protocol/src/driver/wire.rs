@@ -59,6 +59,11 @@ impl Wire {
         Self::over(socket)
     }
 
+    /// A connection over a connected socket that somebody else keeps, too.
+    pub(super) fn on(socket: &OwnedFd) -> io::Result<Self> {
+        Self::over(socket.try_clone()?)
+    }
+
     fn over(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: watch(socket, Interest::READABLE)?,

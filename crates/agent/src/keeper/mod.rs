@@ -14,6 +14,7 @@ mod event_loop;
 mod task;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use executr_agent_protocol::frame::FrameError;
 use rustix::io::Errno;
@@ -28,6 +29,22 @@ pub enum Fault {
         what: &'static str,
         /// What it said.
         source: Errno,
+    },
+    /// The driver that a program is to be connected to isn't there.
+    #[error("the socket {} can't be reached: {source}; is the worker still running?", socket.display())]
+    Unreachable {
+        /// Where it was to be.
+        socket: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program that is to start an agent can't be started itself.
+    #[error("`{program}` can't be started: {source}; install it on the worker's machine, or write its whole path")]
+    Exec {
+        /// Its first word.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The driver can't be understood.
     #[error("the driver can't be understood: {0}; an agent is started by executr itself, not by hand")]

@@ -53,6 +53,8 @@ pub(crate) enum Allowed {
     Providers,
     /// Scripts that set up where jobs run.
     Hooks,
+    /// Commands that lead to where jobs run.
+    Command,
     /// Containers.
     Oci,
     /// Containers with directories and the network of this machine.
@@ -66,11 +68,13 @@ pub(crate) fn allowed(text: &str) -> Result<Allowed, String> {
         "inherit" => Ok(Allowed::Inherit),
         "providers" => Ok(Allowed::Providers),
         "hooks" => Ok(Allowed::Hooks),
+        "command" => Ok(Allowed::Command),
         "oci" => Ok(Allowed::Oci),
         "oci-host" => Ok(Allowed::OciHost),
         _ => Err("use directory (jobs may run in a directory of this machine), inherit (jobs may ask for variables of \
                   the executor's environment), providers (`env_from` may run programs of this machine, sops among them), \
-                  hooks (workflows may bring the scripts that set up where their jobs run), oci (jobs may run in containers) \
+                  hooks (workflows may bring the scripts that set up where their jobs run), command (workflows may bring \
+                  the commands behind which their jobs run), oci (jobs may run in containers) \
                   or oci-host (those may have mounts, this machine's network and another engine)"
             .to_owned()),
     }

@@ -123,6 +123,7 @@ fn policy(allowed: &[Allowed]) -> Policy {
         inherit: if allowed.contains(&Allowed::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
         providers: allowed.contains(&Allowed::Providers),
         hooks: allowed.contains(&Allowed::Hooks),
+        command: allowed.contains(&Allowed::Command),
         containers: match (allowed.contains(&Allowed::Oci), allowed.contains(&Allowed::OciHost)) {
             (_, true) => Containers::Any,
             (true, false) => Containers::Confined,

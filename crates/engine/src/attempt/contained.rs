@@ -120,7 +120,12 @@ impl Attempt<'_> {
         Ok(Arc::new(opened.map_err(|error| lost(&error))?))
     }
 
-    async fn room(&mut self, workspace: &dyn Workspace, plan: JobPlan) -> Result<Box<dyn Sandbox>, StepVerdict> {
+    /// Room for the job in a workspace.
+    pub(super) async fn room(
+        &mut self,
+        workspace: &dyn Workspace,
+        plan: JobPlan,
+    ) -> Result<Box<dyn Sandbox>, StepVerdict> {
         let room = self.wait_for(workspace.setup_job(plan), self.job_deadline()).await;
         room.map_err(StepVerdict::ended_early)?.map_err(|error| lost(&error))
     }

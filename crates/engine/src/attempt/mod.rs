@@ -3,7 +3,8 @@
 //! - [`steps`]: which steps run, and what they come to together;
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
-//! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container;
+//! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container; [`commanded`]: one behind
+//!   a command;
 //! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`sources`]: asking for variables that aren't written in the file;
@@ -13,6 +14,7 @@
 mod acts;
 mod artifacts;
 mod capture;
+mod commanded;
 mod contained;
 #[cfg(test)]
 mod early;
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
+use executr_executors::command::CommandHost;
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
 use executr_executors::oci::OciHost;
 use executr_expressions::Status;
@@ -85,6 +88,8 @@ pub struct Engine {
     pub workspaces: Workspaces,
     /// Where containers come from.
     pub oci: Arc<OciHost>,
+    /// What executors' own commands find here.
+    pub command: CommandHost,
     /// Where directories of jobs go at their end, when they aren't removed.
     pub kept: Option<KeptDirectories>,
 }
@@ -153,6 +158,9 @@ impl Engine {
         if kind == ExecutorKind::Oci {
             contained::check(spec, self.policy.containers)?;
         }
+        if kind == ExecutorKind::Command {
+            commanded::check(spec, self.policy.command)?;
+        }
         if !spec.inherit.is_empty() && self.policy.inherit == Inherit::Nothing {
             let message = "this worker hands on no variables; start it with `--allow inherit`";
             return Err(StepVerdict::failed(message, true));
@@ -217,6 +225,8 @@ impl Attempt<'_> {
             self.run_hooked(plan).await
         } else if self.is_contained() {
             self.run_contained(plan).await
+        } else if self.is_commanded() {
+            self.run_commanded(plan).await
         } else {
             match self.engine.workspace.setup_job(plan).await {
                 Ok(mut sandbox) => self.run_and_leave(sandbox.as_mut()).await,

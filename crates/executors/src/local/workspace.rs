@@ -1,5 +1,7 @@
 //! The keepers, one per job at a time.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +15,9 @@ use crate::contract::{ExecutorError, JobPlan, LimitOffers, Limits, Sandbox, Work
 
 /// Keepers that rest until the next job.
 pub(super) type Pool = Arc<Mutex<Vec<Resting>>>;
+
+/// What a directory is called that an agent elsewhere is asked to remove.
+const PROBE: &str = ".executr-probe";
 
 /// A keeper nobody uses now.
 #[derive(Debug)]
@@ -49,6 +54,21 @@ impl LocalWorkspace {
         let limits = keeper.offers().clone();
         let pool = Arc::new(Mutex::new(vec![Resting { keeper, lost: false, left: None }]));
         Ok(Self { work, source, run_as: Arc::new(run_as), limits, pool })
+    }
+
+    /// Whether whoever serves its keepers has its directory at the same path, and may change what is in it.
+    pub(crate) async fn shares_directory(&self) -> Result<bool, ExecutorError> {
+        let probe = self.work.path().join(PROBE);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&probe)
+            .map_err(|source| ExecutorError::Directory { path: probe.clone(), source })?;
+        let mut keeper = self.keeper().await?;
+        let asked = keeper.remove_directory(&probe).await;
+        let lost = asked.is_err();
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(Resting { keeper, lost, left: None });
+        // One that isn't there is no error to who is asked, so it is looked for here.
+        Ok(asked?.is_ok() && !probe.exists())
     }
 
     async fn keeper(&self) -> Result<Keeper, ExecutorError> {

@@ -35,7 +35,12 @@ impl AgentProgram {
     }
 
     pub(super) fn path(&self) -> Result<PathBuf, ContainerError> {
-        (self.0)().map_err(ContainerError::NoAgent)
+        self.find().map_err(ContainerError::NoAgent)
+    }
+
+    /// Its path, or why there is none.
+    pub(crate) fn find(&self) -> Result<PathBuf, String> {
+        (self.0)()
     }
 }
 

@@ -5,7 +5,8 @@
 //! - [`grammar`]: whether they have the shape of a workflow; the same as JSON Schema;
 //! - [`read`]: to a [`Workflow`], inheritance applied;
 //! - [`check`]: what can be found wrong before anything runs; [`matrix`]: cells;
-//! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on; [`picture`]: how people look at one.
+//! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on; [`picture`]: how people look at one;
+//! - [`placeholder`]: what an executor's `argv` leaves to whoever starts it.
 //!
 //! [`variables`] says in which order those of a job come together.
 //! All problems of a file are told together, each with its place: [`problem`]. Nothing here reads files or starts
@@ -18,6 +19,7 @@ mod file;
 mod grammar;
 mod matrix;
 pub mod picture;
+mod placeholder;
 mod plan;
 mod problem;
 mod provider;
@@ -30,6 +32,7 @@ pub use file::{RepositoryCopy, Workflow};
 pub use grammar::schema;
 pub use matrix::MAX_CELLS;
 pub use picture::dry_run;
+pub use placeholder::{Placeholder, filled};
 pub use plan::{
     ArtifactInput, ArtifactOutput, ExecutorChoice, FileContent, FileMode, MAX_RUN_JOBS, MAX_RUN_NEEDS, PlannedJob,
     RunPlan, SandboxFile, WorkflowJob,

@@ -83,6 +83,9 @@ const DEFAULTS: Object = object(
 const EXECUTOR_CHOICE: Shape = OneOf(&[Text, Shape::Object(&EXECUTOR)]);
 const PRIORITY: Shape = Word(&["foreground", "background", "best_effort"]);
 
+/// What only the executor `command` has.
+pub(in crate::workflow) const COMMAND: [&str; 1] = ["argv"];
+
 /// What only the executor `oci` has.
 pub(in crate::workflow) const CONTAINER: [&str; 13] = [
     "image",
@@ -128,8 +131,9 @@ const EXECUTOR: Object = Object {
         &[
             required(
                 "kind",
-                Word(&["local", "oci", "hooks"]),
-                "`local`: a directory a job. `oci`: containers. `hooks`: your own scripts.",
+                Word(&["local", "oci", "hooks", "command"]),
+                "`local`: a directory a job. `oci`: containers. `hooks`: your own scripts. `command`: behind a command of \
+                 your own.",
             ),
             key(
                 "name",
@@ -171,6 +175,11 @@ const EXECUTOR: Object = Object {
                 "Of `oci`: directories of the worker's machine, each `SOURCE:TARGET` or `SOURCE:TARGET:ro`.",
             ),
             key("container_env", VARIABLES, "Of `oci`: variables below all others but the image's own."),
+            key(
+                "argv",
+                TEXTS,
+                "Of `command`: the program that starts the agent of a job, `{agent}`, and its arguments.",
+            ),
             key("setup_workspace", Text, "Of `hooks`: the script that sets up what all jobs of the run share."),
             key("setup_job", Text, "Of `hooks`: the script that makes a job's place."),
             key("restore_artifact", Text, "Of `hooks`: the script that brings an artifact into the job's place."),

@@ -10,7 +10,7 @@ mod keys;
 mod schema;
 
 pub(super) use judge::judge;
-pub(super) use keys::{CONTAINER, HOOKS, WORKFLOW};
+pub(super) use keys::{COMMAND, CONTAINER, HOOKS, WORKFLOW};
 pub use schema::schema;
 
 /// What a value looks like.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::container;
 use super::field::{Field, Reader, wrong_name};
+use super::{command, container};
 use crate::nearest::did_you_mean;
 use crate::requirements::ExecutorKind;
 use crate::workflow::ExecutorChoice;
 use crate::workflow::file::Executor;
-use crate::workflow::grammar::{CONTAINER, HOOKS};
+use crate::workflow::grammar::{COMMAND, CONTAINER, HOOKS};
 use crate::workflow::problem::Position;
 
 /// The executors a file speaks of so far, and where each was first described.
@@ -89,13 +89,15 @@ fn kind(field: &Field<'_>) -> ExecutorKind {
     match field.get("kind").and_then(|kind| kind.text()) {
         Some("hooks") => ExecutorKind::Hooks,
         Some("oci") => ExecutorKind::Oci,
+        Some("command") => ExecutorKind::Command,
         _ => ExecutorKind::Local,
     }
 }
 
 fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Executor {
     let kind = kind(field);
-    for (of, keys) in [(ExecutorKind::Hooks, &HOOKS[..]), (ExecutorKind::Oci, &CONTAINER)] {
+    let own = [(ExecutorKind::Hooks, &HOOKS[..]), (ExecutorKind::Oci, &CONTAINER), (ExecutorKind::Command, &COMMAND)];
+    for (of, keys) in own {
         for other in keys.iter().filter(|_| of != kind).filter_map(|key| field.get(key).map(|field| (key, field))) {
             let (key, at) = other;
             let text = format!("`{key}` is for executors of kind `{}`; this one is `{}`", of.as_str(), kind.as_str());
@@ -105,6 +107,7 @@ fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Execut
     let options = match kind {
         ExecutorKind::Local => serde_json::Map::new(),
         ExecutorKind::Oci => container::options(reader, field),
+        ExecutorKind::Command => command::options(reader, field),
         ExecutorKind::Hooks => {
             let hooks: serde_json::Map<_, _> = HOOKS
                 .into_iter()

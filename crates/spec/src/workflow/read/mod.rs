@@ -5,8 +5,9 @@
 //!
 //! - [`field`]: a value of the document with its key; what reads them and tells what is wrong;
 //! - [`job`], [`step`]: those; [`values`]: the smaller things in them;
-//! - [`executors`]: executors by name, each once; [`container`]: the settings of `oci`.
+//! - [`executors`]: executors by name, each once; [`container`], [`command`]: the settings of `oci` and `command`.
 
+mod command;
 mod container;
 mod executors;
 mod field;
@@ -125,7 +126,8 @@ fn stray(key: &str) -> String {
             "a condition is one `${{ … }}` or a script without any; put the value in `env` and use the variable"
         }
         _ if key.starts_with("executors.") || key.contains(".executor.") => {
-            "`${{ }}` isn't evaluated in executors; scripts of `hooks` have the variables `EXECUTR_…`"
+            "`${{ }}` isn't evaluated in executors; scripts of `hooks` have the variables `EXECUTR_…`, an `argv` has placeholders \
+             like `{job_id}`"
         }
         _ => "`${{ }}` isn't evaluated here",
     };
