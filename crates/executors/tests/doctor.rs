@@ -34,6 +34,7 @@ fn sound() -> Facts {
         containers: Some(Containers {
             address: None,
             sockets: vec![Socket { path: "/run/docker.sock".into(), answer: Ok(docker()) }],
+            agent: Ok(()),
             podman: None,
             no_user_namespaces: None,
             overlay: true,
@@ -329,6 +330,7 @@ fn rootless_podman_without_what_it_needs() {
     *containers(&mut facts) = Containers {
         address: None,
         sockets: vec![Socket { path: "/run/user/1000/podman/podman.sock".into(), answer: Err(NoAnswer::Missing) }],
+        agent: Ok(()),
         podman: Some(program.clone()),
         no_user_namespaces: Some(NoUserNamespaces::Debian),
         overlay: false,
@@ -402,6 +404,17 @@ fn an_engine_that_was_asked_for_and_does_not_answer() {
           containers -> set DOCKER_HOST=unix:///PATH, or unset it to have the usual sockets tried"
         ]
     );
+}
+
+#[test]
+fn a_program_without_an_agent_for_containers() {
+    let mut facts = sound();
+    containers(&mut facts).agent = Err("this is a debug build and /a isn't there; run scripts/build-agent".to_owned());
+    let line =
+        "agent: none to put into containers: this is a debug build and /a isn't there -> run scripts/build-agent";
+    assert_eq!(told(&facts), [format!("oci lacks {line}")]);
+    containers(&mut facts).address = Some("unix:///run/docker.sock".to_owned());
+    assert_eq!(told(&facts), [format!("oci BROKEN {line}")]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::arguments::{DoctorArgs, OutputForm};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::services::{RunDirectory, data_directory, worker};
+use crate::services::{RunDirectory, agent, data_directory, worker};
 use crate::show::{Ink, write_json, write_report};
 
 pub(super) async fn doctor(arguments: DoctorArgs) -> Result<Exit> {
@@ -24,6 +24,7 @@ pub(super) async fn doctor(arguments: DoctorArgs) -> Result<Exit> {
     };
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let surroundings = Surroundings {
+        agent: agent::program(&data).map(drop),
         data,
         scratch,
         keeper: worker::keeper(),

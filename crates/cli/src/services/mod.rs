@@ -1,7 +1,7 @@
 //! The parts of this process that serve others: a database, a coordinator on it, a listening server, a worker. `server`,
 //! `executor`, `up` and `run` are made of them.
 
-mod agent;
+pub(crate) mod agent;
 mod database;
 mod kept_runs;
 mod leftovers;

@@ -18,6 +18,7 @@ pub(super) fn findings(machine: &Machine, containers: &Containers) -> Vec<Findin
         let rootless = answering.map_or(machine.user != 0, |(_, engine)| engine.rootless);
         found.extend(podman_findings(machine, podman, rootless));
     }
+    found.push(agent(&containers.agent));
     found.extend(kernel(machine, containers));
     if containers.address.is_none() {
         return found;
@@ -32,7 +33,7 @@ pub(super) fn findings(machine: &Machine, containers: &Containers) -> Vec<Findin
 }
 
 /// Without these no container starts.
-const ESSENTIAL: [&str; 5] = ["engine", "cgroup driver", "runtime", "ulimits", "events"];
+const ESSENTIAL: [&str; 6] = ["engine", "agent", "cgroup driver", "runtime", "ulimits", "events"];
 
 fn engine_findings(machine: &Machine, containers: &Containers, socket: &Socket, engine: &Engine) -> Vec<Finding> {
     let Engine { kind, version, api, cgroup_driver, cgroup_version, storage, runtime, rootless } = engine;
@@ -232,6 +233,16 @@ fn crun_on_hybrid() -> Finding {
          /sys/fs/cgroup/unified isn't mounted: `unshare -m --propagation private sh -c 'umount /sys/fs/cgroup/unified; \
          exec podman system service …'`",
     )
+}
+
+fn agent(agent: &Result<(), String>) -> Finding {
+    match agent {
+        Ok(()) => Finding::ok("agent", "there is one to put into containers"),
+        Err(problem) => {
+            let (wrong, advice) = problem.split_once("; ").unwrap_or((problem, "install executr anew"));
+            Finding::lacks("agent", format!("none to put into containers: {wrong}"), advice)
+        }
+    }
 }
 
 fn kernel(machine: &Machine, containers: &Containers) -> Vec<Finding> {

@@ -82,6 +82,8 @@ pub struct Containers {
     pub address: Option<String>,
     /// The sockets that are tried, in order.
     pub sockets: Vec<Socket>,
+    /// Whether there is an agent to put into containers, or why not.
+    pub agent: Result<(), String>,
     /// The program `podman`.
     pub podman: Option<Podman>,
     /// Why this user can't make user namespaces.

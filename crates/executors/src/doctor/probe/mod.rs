@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub docker_host: Option<String>,
     /// The sockets to try when it says nothing, in order.
     pub sockets: Vec<PathBuf>,
+    /// Whether there is an agent to put into containers, or why not and what to do, behind a semicolon.
+    pub agent: Result<(), String>,
     /// What `CONTAINERS_CONF` says.
     pub containers_conf: Option<PathBuf>,
 }
