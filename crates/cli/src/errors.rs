@@ -79,7 +79,11 @@ impl Failure {
             (ErrorCode::Forbidden, Some(_)) => {
                 failure.remedy("use a token with another role; `executr token create --help` lists them")
             }
-            (ErrorCode::NotFound, Some(_)) => failure.remedy("`executr list` shows the jobs there are"),
+            (ErrorCode::NotFound, Some(_)) if error.context.contains_key("run_id") => {
+                failure.remedy("`executr runs` shows the runs there are, `executr runs --here` those of `executr run`")
+            }
+            (ErrorCode::NotFound, Some(_)) => failure
+                .remedy("`executr list` shows the jobs there are; a run's id is for `executr runs [--cancel|-f] ID`"),
             (ErrorCode::TooMany, _) => failure.remedy("try again in a moment"),
             _ => failure,
         }

@@ -81,8 +81,11 @@ fn a_run_that_died_goes_on_where_it_was() {
     assert_eq!(again.status.code(), Some(2), "a dead run isn't over: {}", text(&again.stderr));
     assert!(text(&again.stderr).contains(&format!("--resume={id}")), "{}", text(&again.stderr));
     fs::write(home.path().join("gate"), "").unwrap();
-    let told = succeed(&mut home.executr(&["run", file.to_str().unwrap(), "--resume"]));
-    assert!(told.contains("[second] through") && !told.contains("[first]"), "{told}");
+    fs::write(&file, "not what is gone on with").unwrap();
+    let resumed = home.executr(&["run", file.to_str().unwrap(), "--resume"]).output().unwrap();
+    let (told, beside) = (text(&resumed.stdout), text(&resumed.stderr));
+    assert!(resumed.status.success() && told.contains("[second] through") && !told.contains("[first]"), "{told}");
+    assert!(beside.contains("has changed since"), "{beside}");
     assert_eq!(ran(&home), ["first", "second", "second", "tidied"]);
     let again = home.executr(&["run", file.to_str().unwrap(), "--resume"]).output().unwrap();
     assert_eq!(again.status.code(), Some(3), "{}", text(&again.stderr));

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use executr_api::{ApiError, RunCancel, RunClient as _, RunSubmission, RunView};
 use executr_coordinator::{Coordinator, TenantClient, Unobserved};
-use executr_spec::{RunId, Tenant};
+use executr_spec::{RunId, Tenant, Timestamp};
 use executr_worker::{KeptDirectories, ShutdownHandle};
 
 use super::{load, picture, source};
@@ -100,9 +100,23 @@ async fn resume(
     let total = view.jobs.values().sum::<u64>();
     let done: u64 = view.jobs.iter().filter(|(state, _)| state.is_final()).map(|(_, count)| count).sum();
     drop(writeln!(io::stderr(), "executr: going on with run {run}: {done} of {total} jobs are done"));
+    if changed_since(&process.note) {
+        drop(writeln!(
+            io::stderr(),
+            "executr: {} has changed since; the run goes on with what it was then",
+            process.note.file.display()
+        ));
+    }
     let show = picture::choose(workflow.format, &view.name, usize::try_from(total).unwrap_or(usize::MAX));
     let after = view.last_event;
     process.attend(view, after, show, workflow, signals).await
+}
+
+/// Whether a run's file was written to after the run was begun.
+fn changed_since(note: &RunNote) -> bool {
+    let written = std::fs::metadata(&note.file).and_then(|found| found.modified());
+    let begun = UNIX_EPOCH + note.created_at.since(Timestamp(0));
+    written.is_ok_and(|written| written > begun)
 }
 
 /// Repeats a run that was run here.
