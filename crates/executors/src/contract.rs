@@ -225,7 +225,7 @@ pub enum Handover {
 pub enum Program {
     /// A program and its arguments. Without a slash it is looked up in the environment's PATH.
     Argv(Vec<Bytes>),
-    /// A script for `/bin/sh`, or for what its `#!` line names.
+    /// A script for `/bin/sh -e`, or for what its `#!` line names.
     Script(Bytes),
 }
 

@@ -16,7 +16,7 @@ use crate::workflow::Provider;
 pub enum StepCommand {
     /// A program and its arguments, started without a shell.
     Argv(Vec<String>),
-    /// A script for `/bin/sh` (or what its `#!` line names).
+    /// A script for `/bin/sh -e`, which ends at the first command that fails, or for what its `#!` line names.
     Run(String),
     /// A program fetched by URL, verified by its SHA-256, kept in the worker's cache.
     Binary(BinaryStep),

@@ -133,7 +133,7 @@ impl HookedSandbox {
         match &step.program {
             Program::Script(script) => {
                 if !script.starts_with(b"#!") {
-                    text.extend_from_slice(b"#!/bin/sh\n");
+                    text.extend_from_slice(b"#!/bin/sh -e\n");
                 }
                 text.extend_from_slice(script);
             }

@@ -189,7 +189,8 @@ impl Sandbox for LocalSandbox {
                 self.script = Some(path);
                 let has_interpreter = content.starts_with(b"#!");
                 files.push(File { path: word.clone(), content, mode: 0o700 });
-                if has_interpreter { vec![word] } else { vec![Bytes::from_static(b"/bin/sh"), word] }
+                let [sh, to_first_failure] = [Bytes::from_static(b"/bin/sh"), Bytes::from_static(b"-e")];
+                if has_interpreter { vec![word] } else { vec![sh, to_first_failure, word] }
             }
         };
         if !self.run_as.user.is_empty() {

@@ -62,6 +62,11 @@ d" deep && cd deep
     assert_eq!(run(rig, plan(), script).await.exit, Some(Exit::Code(0)));
 }
 
+pub(crate) async fn scripts_end_at_the_first_failure(rig: &Rig) {
+    assert_eq!(run_step(rig, plan(), sh("echo a\nfalse\necho b\n")).await, Outcome::exited(1, "a\n"));
+    assert_eq!(run_step(rig, plan(), sh("#!/bin/sh\nfalse\necho b\n")).await, Outcome::exited(0, "b\n"));
+}
+
 pub(crate) async fn long_scripts_run(rig: &Rig) {
     let script = format!("{}\necho end", "# a line that says nothing, many times\n".repeat(20_000));
     let step = sh(&script);

@@ -33,6 +33,7 @@ macro_rules! conformance {
             the_environment_is_exactly_what_is_given,
             arguments_are_passed_as_they_are,
             odd_names_are_made_and_removed,
+            scripts_end_at_the_first_failure,
             long_scripts_run);
     };
     ($rig:ident: $module:ident: $($case:ident),+) => {

@@ -258,7 +258,11 @@ const STEP: Object = Object {
         "a step",
         &[
             key("name", Text, "What it is called; `steps.<name>` in expressions."),
-            key("run", Text, "A script for `/bin/sh`, or for what its `#!` line names."),
+            key(
+                "run",
+                Text,
+                "A script for `/bin/sh -e`, which ends at the first command that fails, or for what its `#!` line names.",
+            ),
             key("argv", List(&Scalar), "A program and its arguments, without a shell."),
             key("binary", Shape::Object(&BINARY), "A program that is fetched, checked and kept."),
             key("env", VARIABLES, "Its variables, above the job's."),

@@ -116,10 +116,15 @@ impl Reader<'_> {
             let known = Function::ALL.into_iter().filter(|function| function.asks_status()).map(Function::as_str);
             return self.tell(field, format!("there is no condition `{name}()`{}", did_you_mean(name, known)));
         }
-        let contexts = ["matrix", "needs", "steps", "previous_step", "run", "job", "env"];
+        if Function::ALL.into_iter().any(|function| function.asks_status() && function.as_str() == script) {
+            return self.tell(field, format!("would run a program called `{script}`; write `{script}()`"));
+        }
+        // The last ones are what others call theirs.
+        let contexts =
+            ["matrix", "needs", "steps", "previous_step", "run", "job", "env", "github", "runner", "vars", "inputs"];
         let is_expression = Expression::parse(script).is_ok_and(|expression| {
             let named = expression.names().iter().any(|name| name.0.len() > 1 && contexts.contains(&name.root()));
-            named || !expression.status_functions().is_empty()
+            named || !expression.status_functions().is_empty() || script.contains(" == ") || script.contains(" != ")
         });
         if is_expression {
             self.tell(field, format!("would be a script; write `${{{{ {script} }}}}`"));
