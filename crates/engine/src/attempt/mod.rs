@@ -119,6 +119,7 @@ impl Engine {
         if let Err(verdict) = self.check(&spec) {
             return refused(lease.fence, verdict, started);
         }
+        let _here = lease.run.as_deref().map(|run| self.providers.hold(run.run.0));
         let token: Arc<str> = lease.token.as_str().into();
         let feed = OutputFeed::new(Arc::clone(&self.api), lease.fence, Arc::clone(&token), &self.output);
         let attempt = Attempt {
