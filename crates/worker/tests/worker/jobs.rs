@@ -109,6 +109,21 @@ async fn scripts_are_run_by_what_their_first_line_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_ends_at_the_first_command_that_fails() {
+    let rig = Rig::start(|_| ()).await;
+    for (script, outcome, text) in [
+        ("echo one\nfalse\necho two\n", Outcome::Failed, "one\n"),
+        ("set +e\nfalse\necho two\n", Outcome::Succeeded, "two\n"),
+        ("#!/bin/sh\nfalse\necho two\n", Outcome::Succeeded, "two\n"),
+    ] {
+        let fence = rig.coordinator.submit_run(script);
+        assert_eq!(rig.coordinator.result(fence).await.outcome, outcome, "{script}");
+        assert_eq!(rig.coordinator.text(fence), text);
+    }
+    rig.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_may_run_in_a_directory_and_inherit_where_that_is_allowed() {
     let rig = Rig::start(|options| {
         options.policy = Policy { directory: true, inherit: Inherit::AllButOurs, ..Policy::default() };
