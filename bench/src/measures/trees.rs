@@ -85,7 +85,7 @@ fn keep(tree: &Snapshot, blobs: &BlobDir) -> io::Result<()> {
     for digest in tree.manifest().blobs() {
         let mut bytes = Vec::new();
         let blob = tree.blob(digest).ok_or_else(|| io::Error::other("a blob is missing"))?;
-        io::Read::read_to_end(&mut blob.open()?, &mut bytes)?;
+        io::Read::read_to_end(&mut blob.open(), &mut bytes)?;
         if let Some(mut partial) = blobs.bring(digest).map_err(io::Error::other)? {
             partial.append(&bytes).map_err(io::Error::other)?;
             partials.push(partial);
