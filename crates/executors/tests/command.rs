@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use conformance::rig::{Outcome, Rig, gather, plan, run, sh};
+use conformance::rig::{Outcome, Rig, gather, left_in, plan, run, sh};
 use executr_executors::command::{CommandHost, CommandOptions, CommandWorkspace, Given};
 use executr_executors::contract::{
     Executor, ExecutorError, Exit, Handover, JobPlan, LimitOffers, Limits, Sandbox, Workspace,
@@ -172,7 +172,13 @@ async fn a_sandbox_dropped_in_the_middle_leaves_nothing() {
         tokio::task::yield_now().await;
     }
     assert_eq!(rig.processes(), [0_i32; 0], "something is left");
-    rig.end().await;
+    rig.workspace.cleanup().await;
+    drop(rig.workspace);
+    // What ended it in the background holds the work directory until it is through.
+    while !left_in(rig.directory.path()).is_empty() {
+        assert!(Instant::now() < deadline, "left behind: {:?}", left_in(rig.directory.path()));
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! Runs a step and gathers what it came to.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,13 +34,15 @@ impl Rig {
     pub(crate) async fn end(self) {
         self.workspace.cleanup().await;
         drop(self.workspace);
-        let left: Vec<_> = std::fs::read_dir(self.directory.path().join("work"))
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left = left_in(self.directory.path());
         assert!(left.is_empty(), "left behind: {left:?}");
     }
+}
+
+/// What lies in the work directory of a rig.
+pub(crate) fn left_in(directory: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(directory.join("work")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
 /// What a step came to.
