@@ -106,8 +106,8 @@ fn ended(system: &System, id: &str) -> Option<Value> {
 
 /// All that has to be true of a run that is over. Jobs whose executor died may have run `most` times.
 fn check(system: &System, id: &str, run: &Value, most: u32) {
-    assert_eq!(run["state"], "completed", "{run}");
     let jobs = http::get(&system.url, &format!("/runs/{id}/jobs")).json();
+    assert_eq!(run["state"], "completed", "{run}\n{jobs:#}");
     let states: BTreeMap<String, String> = jobs
         .as_array()
         .unwrap()

@@ -52,13 +52,14 @@ impl WorkDirectory {
 
     /// Puts a job directory's name on the board until the place is dropped. Doesn't make the directory.
     pub(super) fn place(self: &Arc<Self>, job: &str, attempt: u32) -> io::Result<JobPlace> {
-        let mut name = job.to_owned();
+        // A keeper whose worker was killed may still put down what an earlier attempt began with.
+        let mut name = if attempt == 1 { job.to_owned() } else { format!("{job}-{attempt}") };
         let mut count = 0;
-        // Taken by an earlier attempt whose removal failed, or by a worker that shares the directory and hasn't heard
-        // yet that its lease is lost.
+        // Taken by what couldn't be removed, or by a worker that shares the directory and hasn't heard yet that its
+        // lease is lost.
         while fs::symlink_metadata(self.path.join(&name)).is_ok() {
             count += 1;
-            name = if count == 1 { format!("{job}-{attempt}") } else { format!("{job}-{attempt}-{count}") };
+            name = format!("{job}-{attempt}-{count}");
         }
         let line = {
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,8 +274,8 @@ mod tests {
     fn a_taken_name_is_passed_over() {
         let temp = tempfile::tempdir().unwrap();
         let work = Arc::new(WorkDirectory::open(temp.path().to_owned()).unwrap());
-        for expected in ["job", "job-2", "job-2-2"] {
-            let place = work.place("job", 2).unwrap();
+        for (attempt, expected) in [(1, "job"), (1, "job-1-1"), (2, "job-2"), (2, "job-2-1"), (2, "job-2-2")] {
+            let place = work.place("job", attempt).unwrap();
             assert_eq!(place.directory, work.path().join(expected));
             fs::create_dir(&place.directory).unwrap();
         }
