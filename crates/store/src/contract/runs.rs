@@ -30,6 +30,19 @@ pub enum Gate {
     AskUnlessCancelled,
 }
 
+impl Gate {
+    /// Every gate.
+    pub const ALL: [Self; 7] = [
+        Self::Success,
+        Self::Failure,
+        Self::Always,
+        Self::Cancelled,
+        Self::AskAfterSuccess,
+        Self::Ask,
+        Self::AskUnlessCancelled,
+    ];
+}
+
 /// A run to record, with all its jobs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nothing_outlives_a_cancellation_at_once() {
-        for gate in [Gate::Success, Gate::Failure, Gate::Always, Gate::Cancelled, Gate::Ask] {
+        for gate in Gate::ALL {
             assert_eq!(after_needs(gate, FAILURE, Stop::AtOnce), Turn::Cancel);
             assert!(is_stopped(gate, JobState::Waiting, 0, Stop::AtOnce));
             assert!(!is_stopped(gate, JobState::Running, 1, Stop::AtOnce), "a worker has it");

@@ -41,20 +41,10 @@ struct WantedRunJob {
     done: Option<Vec<u8>>,
 }
 
-const GATES: [Gate; 7] = [
-    Gate::Success,
-    Gate::Failure,
-    Gate::Always,
-    Gate::Cancelled,
-    Gate::AskAfterSuccess,
-    Gate::Ask,
-    Gate::AskUnlessCancelled,
-];
-
 fn wanted_job() -> impl Strategy<Value = WantedRunJob> {
     let needs =
         prop_oneof![1 => Just(0), 3 => any::<u16>().prop_map(|bits| bits & bits.rotate_left(5)), 1 => Just(1 << 15)];
-    let gate = prop_oneof![6 => Just(0_usize), 2 => 1..GATES.len()];
+    let gate = prop_oneof![6 => Just(0_usize), 2 => 1..Gate::ALL.len()];
     let inputs = proptest::collection::vec((any::<usize>(), 0..3_u8), 0..2);
     let done = proptest::option::weighted(0.08, proptest::collection::vec(0..3_u8, 0..2));
     let pinned = proptest::option::weighted(0.3, 0..2_u8);
@@ -114,7 +104,7 @@ impl WantedRunJob {
             job,
             name: format!("job-{index}"),
             needs: (0..index).filter(|need| self.needs >> (need % 16) & 1 == 1).collect(),
-            gate: GATES[self.gate],
+            gate: Gate::ALL[self.gate],
             continue_on_error: self.continue_on_error,
             pinned: self.pinned.map(|pinned| format!("vm-{pinned}")),
             inputs: self

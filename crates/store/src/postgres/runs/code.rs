@@ -7,16 +7,6 @@ use crate::lifecycle::graph::Before;
 use crate::postgres::coding::damaged;
 use crate::postgres::fault::Fault;
 
-const GATES: [Gate; 7] = [
-    Gate::Success,
-    Gate::Failure,
-    Gate::Always,
-    Gate::Cancelled,
-    Gate::AskAfterSuccess,
-    Gate::Ask,
-    Gate::AskUnlessCancelled,
-];
-
 /// The number of a gate.
 pub(super) fn gate_code(gate: Gate) -> i16 {
     match gate {
@@ -32,7 +22,7 @@ pub(super) fn gate_code(gate: Gate) -> i16 {
 
 /// The gate with this number.
 pub(super) fn gate(code: i16) -> Result<Gate, Fault> {
-    let found = usize::try_from(code).ok().and_then(|index| GATES.get(index).copied());
+    let found = usize::try_from(code).ok().and_then(|index| Gate::ALL.get(index).copied());
     found.ok_or_else(|| damaged(format!("a job's gate {code}")))
 }
 
@@ -69,7 +59,7 @@ mod tests {
 
     #[test]
     fn codes_read_back() {
-        for value in GATES {
+        for value in Gate::ALL {
             assert_eq!(gate(gate_code(value)).expect("a gate"), value);
         }
         for value in RunState::ALL {

@@ -27,16 +27,6 @@ use crate::{Gate, RunProgress};
 
 /// So often a job that moves from one bucket to another is looked for.
 const MOST_LOOKS: u32 = 5;
-/// All gates.
-const GATES: [Gate; 7] = [
-    Gate::Success,
-    Gate::Failure,
-    Gate::Always,
-    Gate::Cancelled,
-    Gate::AskAfterSuccess,
-    Gate::Ask,
-    Gate::AskUnlessCancelled,
-];
 
 /// Asks a run to stop. `None`: there is no such run.
 pub(super) async fn cancel_run(
@@ -134,7 +124,7 @@ impl Runs {
         let stop = run.stop();
         let (last, buckets) = (run.last_seq, run.buckets.clone());
         let gates: Vec<i16> =
-            GATES.into_iter().filter(|gate| is_stopped(*gate, JobState::Ready, 0, stop)).map(gate_code).collect();
+            Gate::ALL.into_iter().filter(|gate| is_stopped(*gate, JobState::Ready, 0, stop)).map(gate_code).collect();
         let rows = session
             .rows(
                 "SELECT rj.place, its.attempt FROM (
@@ -223,7 +213,7 @@ impl Runs {
     ) -> Result<(), Fault> {
         let at_once = how == RunCancel::AtOnce;
         let is_asked = |gate: &Gate| at_once || !outlives_cancel(*gate);
-        let gates: Vec<i16> = GATES.into_iter().filter(is_asked).map(gate_code).collect();
+        let gates: Vec<i16> = Gate::ALL.into_iter().filter(is_asked).map(gate_code).collect();
         let sql = concat!(
             "SELECT rj.place, ",
             lease_columns!(),
