@@ -1,17 +1,18 @@
-//! Trees on this worker: fetched once for all jobs that need them, put into job directories, made of what jobs leave.
+//! Trees on this worker: fetched once for all jobs that need them, and brought to the coordinator as jobs make them.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use executr_api::{ErrorCode, RetryDelay};
+use executr_executors::contract::{ExecutorError, Sandbox, TakeFrom, TreeAtHand};
 use executr_spec::Digest;
-use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save};
-use executr_tree::{BlobDir, Existing, Manifest, MaterialiseError, Placed, SnapshotOptions, materialise_unless};
+use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save_offered};
+use executr_tree::{BlobDir, Manifest};
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// So many trees are kept ready, beyond those that are being used.
@@ -53,18 +54,23 @@ pub(crate) enum TreeError {
     /// It can't be brought or sent.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// It can't be put where it should be.
+    /// The job's place doesn't give it.
     #[error(transparent)]
-    Materialise(#[from] MaterialiseError),
-    /// The worker itself failed.
-    #[error("a thread of the worker broke off; this is a fault of executr")]
-    Broken,
+    Place(#[from] ExecutorError),
+    /// There is nothing to make it of.
+    #[error("nothing is there")]
+    Nothing,
 }
 
 impl TreeError {
     /// Whether the same may work later.
     fn is_transient(&self) -> bool {
         matches!(self, Self::Transfer(TransferError::Api(error)) if error.code.is_transient())
+    }
+
+    /// Whether the job has no place any more.
+    pub(crate) fn is_of_a_lost_place(&self) -> bool {
+        matches!(self, Self::Place(error) if !matches!(error, ExecutorError::Put(_) | ExecutorError::Take(_)))
     }
 
     /// Whether another attempt may end better.
@@ -77,30 +83,19 @@ impl TreeError {
     }
 }
 
-/// A tree that is being put into a directory. Dropped, it stops soon.
-#[derive(Debug)]
-pub(crate) struct Placing {
-    stopped: Arc<AtomicBool>,
-    writing: JoinHandle<Result<Placed, MaterialiseError>>,
+/// A tree that is here while this is held.
+pub(crate) struct HeldTree {
+    tree: Arc<Fetched>,
+    blobs: BlobDir,
 }
 
-impl Placing {
-    /// Waits until the tree is there. Can be given up and called again.
-    pub(crate) async fn done(&mut self) -> Result<(), TreeError> {
-        (&mut self.writing).await.map_err(|_| TreeError::Broken)?.map(drop).map_err(TreeError::from)
+impl TreeAtHand for HeldTree {
+    fn manifest(&self) -> &Manifest {
+        &self.tree.manifest
     }
 
-    /// Stops it; nothing is written any more then. Not to be called after [`Placing::done`] has answered.
-    pub(crate) async fn stop(mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        // Whether it was over by then makes no difference.
-        let _ = (&mut self.writing).await;
-    }
-}
-
-impl Drop for Placing {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+    fn blobs(&self) -> &BlobDir {
+        &self.blobs
     }
 }
 
@@ -166,65 +161,29 @@ impl Trees {
         Some(tree)
     }
 
-    /// Begins to put a tree into a directory, which is made when it isn't there. What stands in its way is replaced.
-    pub(crate) fn place(&self, tree: &Arc<Fetched>, target: &Path) -> Result<Placing, TreeError> {
-        let (blobs, tree, target) = (self.blobs()?.clone(), Arc::clone(tree), target.to_owned());
-        let stopped = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stopped);
-        let writing = tokio::task::spawn_blocking(move || {
-            materialise_unless(&told, &tree.manifest, &blobs, &target, Existing::Replace)
-        });
-        Ok(Placing { stopped, writing })
+    /// A tree, for whoever puts it somewhere.
+    pub(crate) fn held(&self, tree: &Arc<Fetched>) -> Result<Arc<dyn TreeAtHand>, TreeError> {
+        Ok(Arc::new(HeldTree { tree: Arc::clone(tree), blobs: self.blobs()?.clone() }))
     }
 
-    /// Makes a tree of what stands at `path` and brings it to the coordinator. Tries until it is told otherwise.
+    /// Takes a tree out of a job and brings it to the coordinator; `None` when nothing is there. Tries until it is told
+    /// otherwise.
     pub(crate) async fn save(
         &self,
         remote: &Arc<dyn RemoteBlobs>,
-        path: &Path,
-        options: &SnapshotOptions,
-    ) -> Result<Saved, TreeError> {
+        sandbox: &mut dyn Sandbox,
+        from: TakeFrom<'_>,
+    ) -> Result<Option<Saved>, TreeError> {
         let mut delay = RetryDelay::default();
         loop {
-            match save(remote, path.to_owned(), options.clone(), &|_| ()).await.map_err(TreeError::from) {
+            let (offer, offered) = mpsc::unbounded_channel();
+            let taking = async { sandbox.take_tree(from, offer).await?.ok_or(TreeError::Nothing) };
+            match save_offered(remote, offered, taking, &|_| ()).await {
+                Ok(saved) => return Ok(Some(saved)),
+                Err(TreeError::Nothing) => return Ok(None),
                 Err(error) if error.is_transient() => tokio::time::sleep(delay.next_delay()).await,
-                ended => return ended,
+                Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// What a directory looks like now; `seen` is a file that remembers what was read, so that the next look is quick.
-pub(crate) async fn look(directory: &Path, seen: &Path) -> Result<Manifest, String> {
-    let options = SnapshotOptions { stat_cache: Some(seen.to_owned()), ..SnapshotOptions::everything() };
-    let directory = directory.to_owned();
-    let looked = tokio::task::spawn_blocking(move || executr_tree::snapshot(&directory, &options));
-    let snapshot = looked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    Ok(snapshot.manifest().clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn nothing_is_written_any_more_once_it_is_stopped() {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (told, ended) = (Arc::clone(&stopped), Arc::new(AtomicBool::new(false)));
-        let end = Arc::clone(&ended);
-        // As a tree that is large enough never to be there in time.
-        let writing = tokio::task::spawn_blocking(move || {
-            while !told.load(Ordering::Relaxed) {
-                std::thread::yield_now();
-            }
-            end.store(true, Ordering::Relaxed);
-            Err(MaterialiseError::Stopped)
-        });
-        let mut placing = Placing { stopped, writing };
-        assert!(placing.done().now_or_never().is_none());
-        placing.stop().await;
-        assert!(ended.load(Ordering::Relaxed));
     }
 }

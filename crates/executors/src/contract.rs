@@ -4,9 +4,10 @@
 //! Executor::setup_workspace → Workspace        once per worker, or per run where a place is made for one
 //! Workspace::setup_job      → Sandbox          per attempt
 //! Sandbox::act(SetUp)       → Execution        what the place does itself then, if anything; likewise
-//! Sandbox::act(Restore)                        per input
-//! Sandbox::execute          → Execution        per step
-//! Sandbox::act(Save)                           per output
+//! Sandbox::put_tree                            the copy of the repository
+//! Sandbox::put_tree, act(Restore)              per input
+//! Sandbox::put_files, execute → Execution      per step
+//! Sandbox::act(Save), take_tree                per output
 //! Sandbox::act(CleanUp)                        per attempt, whatever happened
 //! Sandbox::cleanup                             per attempt
 //! Workspace::cleanup                           at the end
@@ -15,7 +16,12 @@
 //! A setup is finished before the next hook is called. Cleanup is asked for whatever became of the rest, may be asked
 //! for again, and then does nothing. A sandbox that is dropped instead ends what it runs at once and leaves its
 //! removal to whoever uses the workspace next.
+//!
+//! A job directory may be anywhere: paths of one mean something to the job's steps, and to nobody else. What goes into it
+//! and comes out of it passes through the sandbox. A call that is given up leaves no work behind that a later one could
+//! meet: that waits for it.
 
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +29,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
+use executr_tree::{BlobDir, Changes, MadeTree, Manifest, MaterialiseError, OfferedBlob, SnapshotError};
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::command::CommandError;
 use crate::oci::ContainerError;
@@ -61,7 +69,7 @@ pub trait Workspace: Send + Sync {
 /// One attempt's place.
 #[async_trait]
 pub trait Sandbox: Send {
-    /// The job directory, where steps start.
+    /// The job directory, where steps start, as they see it.
     fn directory(&self) -> &Path;
 
     /// Variables its steps find in the place itself, each `KEY=VALUE`, below all others; `None` where it has none of its
@@ -70,28 +78,53 @@ pub trait Sandbox: Send {
         None
     }
 
-    /// Makes the job directory now, if it isn't there yet, so that something can be put into it before the first step.
+    /// Makes the job directory now, if it isn't there yet.
     ///
     /// # Errors
     /// When it can't be made.
     async fn make_directory(&mut self) -> Result<(), ExecutorError>;
 
-    /// Has [`cleanup`](Self::cleanup) move the job directory to `target` instead of removing it, where it is this sandbox's own and
-    /// nobody else decides what becomes of it. To be said before the first step; nothing may stand at `target`.
+    /// Has [`cleanup`](Self::cleanup) put the job directory at `target` on this machine instead of removing it, where it is
+    /// this sandbox's own and nobody else decides what becomes of it. To be said before the first step; nothing may stand
+    /// at `target`.
     fn keep_directory(&mut self, target: &Path) {
         let _ = target;
     }
 
-    /// Where an artifact's tree is put to get into the job, and found when it comes out of it: at `path`, from the job
-    /// directory.
-    fn artifact_place(&self, name: &str, path: &Path) -> ArtifactPlace;
+    /// Puts a tree into the job. What stands in its way is replaced, and no link on the way is followed.
+    ///
+    /// # Errors
+    /// When it can't be put there, or the place is lost. A part of it may be there.
+    async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError>;
+
+    /// Puts files into the job directory, each anew: what stands in its place is removed, and no link on the way is
+    /// followed.
+    ///
+    /// # Errors
+    /// [`ExecutorError::File`] when one can't be written, or the place is lost.
+    async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError>;
+
+    /// Makes a tree of what the job has at `from`, offering its blobs as they are found; `None` when nothing is there.
+    ///
+    /// # Errors
+    /// When it can't be read, or the place is lost.
+    async fn take_tree(&mut self, from: TakeFrom<'_>, offer: Offer) -> Result<Option<MadeTree>, ExecutorError>;
+
+    /// Notes what the job directory holds now, for [`changes`](Self::changes).
+    ///
+    /// # Errors
+    /// When it can't be looked through, or the place is lost.
+    async fn note(&mut self) -> Result<(), ExecutorError>;
+
+    /// What has changed in the job directory since it was noted last.
+    ///
+    /// # Errors
+    /// When it can't be looked through, or the place is lost.
+    async fn changes(&mut self) -> Result<Changes, ExecutorError>;
 
     /// Where steps find a file to hand something over in. Outside the job directory: a step that packs or lists that
     /// doesn't find it there. Nothing is made yet.
     fn handover_path(&mut self, handover: Handover) -> PathBuf;
-
-    /// Where a file may be kept that goes with the attempt, for whoever runs it; outside the job directory.
-    fn note_path(&mut self) -> PathBuf;
 
     /// Takes what the last step handed over, at most `limit` bytes of it and one more; `None` when that was nothing.
     ///
@@ -202,13 +235,55 @@ pub enum Act<'a> {
     CleanUp,
 }
 
-/// Where the tree of an artifact is, for whoever fills or takes it.
+/// A tree whose blobs are all in a directory of this machine, and stay there while this is held.
+pub trait TreeAtHand: Send + Sync {
+    /// What it is.
+    fn manifest(&self) -> &Manifest;
+
+    /// Where its blobs are.
+    fn blobs(&self) -> &BlobDir;
+}
+
+/// Where a tree goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutTo<'a> {
+    /// Into the job directory; where hooks start, into the copy of the repository that they start in.
+    JobDirectory,
+    /// Into a directory below it, which is made, or, where the place restores artifacts by itself, to where
+    /// [`Act::Restore`] finds it.
+    Artifact {
+        /// The artifact.
+        name: &'a str,
+        /// The directory, from the job directory; itself when empty.
+        path: &'a Path,
+    },
+}
+
+/// What a tree is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeFrom<'a> {
+    /// A file or directory of the job directory, under its own name as `cp -r PATH TREE/` would put it; where the place
+    /// saves artifacts by itself, what [`Act::Save`] has put down.
+    Artifact {
+        /// The artifact.
+        name: &'a str,
+        /// The file or directory, from the job directory; itself, without a name, when empty.
+        path: &'a Path,
+    },
+}
+
+/// Where blobs are offered to whoever wants them.
+pub type Offer = mpsc::UnboundedSender<OfferedBlob>;
+
+/// A file for the job directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ArtifactPlace {
-    /// In the job directory itself, where steps have it.
-    Direct(PathBuf),
-    /// In a directory beside, which holds the artifact alone.
-    Staged(PathBuf),
+pub struct FileToPut {
+    /// Where, from the job directory. Never leads out of it, and isn't empty.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: Bytes,
+    /// Its permissions, exactly.
+    pub mode: u32,
 }
 
 /// What steps hand over in files.
@@ -223,10 +298,25 @@ pub enum Handover {
 /// What a step runs.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// A program and its arguments. Without a slash it is looked up in the environment's PATH.
+    /// A program where the job is and its arguments. Without a slash it is looked up in the environment's PATH.
     Argv(Vec<Bytes>),
+    /// A program of this machine, which is brought to where the job is, and its arguments.
+    Brought {
+        /// Where it is on this machine; its name says what is in it.
+        program: PathBuf,
+        /// The arguments.
+        args: Vec<Bytes>,
+    },
     /// A script for `/bin/sh -e`, or for what its `#!` line names.
     Script(Bytes),
+}
+
+/// The words of a program of this machine that the job sees where it is.
+pub(crate) fn brought(program: PathBuf, args: Vec<Bytes>) -> Vec<Bytes> {
+    let mut words = Vec::with_capacity(args.len() + 1);
+    words.push(Bytes::from(program.into_os_string().into_vec()));
+    words.extend(args);
+    words
 }
 
 /// Why a place can't be had or is lost. What a job did wrong is an event, not one of these.
@@ -283,6 +373,23 @@ pub enum ExecutorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A tree can't be put into the job.
+    #[error(transparent)]
+    Put(#[from] MaterialiseError),
+    /// What the job has can't be made into a tree.
+    #[error(transparent)]
+    Take(#[from] SnapshotError),
+    /// A file can't be put into the job directory.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// From the job directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread of this process ended in the middle of its work.
+    #[error("a thread of the worker broke off; this is a fault of executr")]
+    Broken,
     /// Something of a job couldn't be removed.
     #[error("{0}")]
     Left(Failure),

@@ -5,6 +5,7 @@
 //! - [`hooks`]: wherever somebody's scripts say;
 //! - [`oci`]: a container of Docker or Podman;
 //! - [`command`]: behind an argv that starts an agent;
+//! - `here`: job directories on this machine, whatever runs their steps;
 //! - [`sweep`]: what dead processes left of any of them;
 //! - [`doctor`]: what each of them has and lacks on a machine.
 //!
@@ -15,6 +16,7 @@
 pub mod command;
 pub mod contract;
 pub mod doctor;
+mod here;
 pub mod hooks;
 pub mod local;
 pub mod oci;

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use conformance::rig::{Outcome, Rig, argv, gather, plan, sh};
-use executr_executors::contract::{Act, ArtifactPlace, Executor, Exit, Sandbox, Workspace};
+use executr_executors::contract::{Act, Executor, Exit, Sandbox, TakeFrom, Workspace};
 use executr_executors::hooks::{HooksOptions, HooksWorkspace};
 use executr_executors::local::{Cgroups, KeeperOptions, LocalExecutor};
+use executr_spec::Digest;
 
 async fn machine(work_dir: &Path) -> Arc<dyn Workspace> {
     let keeper =
@@ -158,8 +159,11 @@ async fn artifacts_pass_through_a_directory_of_their_own() {
     said(sandbox.as_mut(), "mkdir dist; echo x > dist/file", &[]).await;
     let path = Path::new("dist");
     done(sandbox.as_mut(), Act::Save { name: "it", path }, &[]).await.unwrap();
-    let ArtifactPlace::Staged(staged) = sandbox.artifact_place("it", path) else { panic!("not in the job directory") };
-    assert_eq!(std::fs::read_to_string(staged.join("dist/file")).unwrap(), "x\n");
+    let (offer, mut offered) = tokio::sync::mpsc::unbounded_channel();
+    let taken = sandbox.take_tree(TakeFrom::Artifact { name: "it", path }, offer).await.unwrap().unwrap();
+    let paths: Vec<_> = taken.manifest.entries().iter().map(|entry| entry.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["dist", "dist/file"]);
+    assert_eq!(offered.recv().await.unwrap().digest, Digest::of(b"x\n"));
     let error = sandbox.act(Act::Restore { name: "it", path }, &[]).await.err().unwrap().to_string();
     assert!(error.contains("restore_artifact"), "{error}");
     sandbox.cleanup().await.unwrap();

@@ -43,5 +43,5 @@ pub use manifest::{
 pub use materialise::{Existing, MaterialiseError, Placed, materialise, materialise_unless};
 pub use partial::Partial;
 pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
-pub use source::BlobSource;
+pub use source::{BlobSource, MadeTree, OfferedBlob};
 pub use stamp::Stamp;

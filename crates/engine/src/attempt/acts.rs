@@ -1,12 +1,11 @@
 //! What the place of a job does by itself, run like steps: `hooks` sets up, restores, saves and cleans up with scripts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use executr_api::{StepOutcome, WorkspaceId};
-use executr_executors::contract::{Act, JobPlan, Sandbox, Workspace};
+use executr_executors::contract::{Act, JobPlan, PutTo, Sandbox, Workspace};
 use executr_executors::hooks::HooksOptions;
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
@@ -43,7 +42,9 @@ impl Attempt<'_> {
         let workspace = setup.open(engine.workspaces.machine(), options.unwrap_or_default()).await;
         let workspace = workspace.map_err(|error| lost(&error))?;
         if let (Some(source), None) = (workflow.source, setup.source) {
-            self.place_repository(source, workspace.repository()).await?;
+            let what = "the copy of the repository";
+            let tree = self.tree(source, what).await?;
+            self.put(&mut *workspace.own().await, &tree, PutTo::JobDirectory, what).await?;
             setup.source = Some(source);
         }
         if !setup.done {
@@ -156,12 +157,6 @@ impl Attempt<'_> {
                 env.push(Bytes::from(beginning + value));
             }
         }
-    }
-
-    async fn place_repository(&mut self, source: executr_spec::Digest, target: &Path) -> Result<(), StepVerdict> {
-        let what = "the copy of the repository";
-        let tree = self.tree(source, what).await?;
-        self.put(&tree, target, what).await
     }
 }
 

@@ -14,13 +14,12 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use executr_api::Artifact;
-use executr_executors::contract::{Act, ArtifactPlace, Sandbox};
+use executr_executors::contract::{Act, PutTo, Sandbox, TakeFrom};
 use executr_spec::Digest;
 use executr_spec::workflow::{ArtifactInput, ArtifactOutput};
-use executr_tree::SnapshotOptions;
 use executr_tree::wire::{AttemptBlobs, Fetched, RemoteBlobs};
 
-use super::{Attempt, lost};
+use super::Attempt;
 use crate::trees::TreeError;
 use crate::verdict::StepVerdict;
 
@@ -40,17 +39,16 @@ impl Attempt<'_> {
         fetched.map_err(StepVerdict::ended_early)?.map_err(|error| refused(what, &error))
     }
 
-    pub(super) async fn put(&mut self, tree: &Arc<Fetched>, target: &Path, what: &str) -> Result<(), StepVerdict> {
-        let (engine, deadline) = (self.engine, self.job_deadline());
-        let mut placing = engine.trees.place(tree, target).map_err(|error| refused(what, &error))?;
-        match self.wait_for(placing.done(), deadline).await {
-            Ok(placed) => placed.map_err(|error| refused(what, &error)),
-            Err(ending) => {
-                // Whoever cleans up, or comes next, has the directory to himself.
-                placing.stop().await;
-                Err(StepVerdict::ended_early(ending))
-            }
-        }
+    pub(super) async fn put(
+        &mut self,
+        sandbox: &mut dyn Sandbox,
+        tree: &Arc<Fetched>,
+        to: PutTo<'_>,
+        what: &str,
+    ) -> Result<(), StepVerdict> {
+        let tree = self.engine.trees.held(tree).map_err(|error| refused(what, &error))?;
+        let placed = self.wait_for(sandbox.put_tree(tree, to), self.job_deadline()).await;
+        placed.map_err(StepVerdict::ended_early)?.map_err(|error| refused(what, &error.into()))
     }
 
     /// Puts the job's copy of the repository into its directory.
@@ -66,8 +64,7 @@ impl Attempt<'_> {
         }
         let what = "the copy of the repository";
         let tree = self.tree(source, what).await?;
-        sandbox.make_directory().await.map_err(|error| lost(&error))?;
-        self.put(&tree, sandbox.directory(), what).await
+        self.put(sandbox, &tree, PutTo::JobDirectory, what).await
     }
 
     /// Restores the job's inputs.
@@ -82,15 +79,7 @@ impl Attempt<'_> {
             };
             let path = within(&input.path).ok_or_else(|| leads_out(&what, &input.path))?;
             let tree = self.tree(artifact.tree, &what).await?;
-            sandbox.make_directory().await.map_err(|error| lost(&error))?;
-            let (ArtifactPlace::Direct(target) | ArtifactPlace::Staged(target)) =
-                sandbox.artifact_place(&input.name, &path);
-            let (root, made) = (sandbox.directory().to_owned(), target.clone());
-            let making = tokio::task::spawn_blocking(move || make_below(&root, &made)).await;
-            making.map_err(std::io::Error::other).flatten().map_err(|error| {
-                StepVerdict::failed(format!("{what}: cannot make {}: {error}", target.display()), true)
-            })?;
-            self.put(&tree, &target, &what).await?;
+            self.put(sandbox, &tree, PutTo::Artifact { name: &input.name, path: &path }, &what).await?;
             self.pass(sandbox, Act::Restore { name: &input.name, path: &path }).await?;
         }
         Ok(())
@@ -103,26 +92,14 @@ impl Attempt<'_> {
         for output in outputs {
             let what = format!("output `{}`", output.name);
             let path = within(&output.path).ok_or_else(|| leads_out(&what, &output.path))?;
-            let named = !path.as_os_str().is_empty();
             self.pass(sandbox, Act::Save { name: &output.name, path: &path }).await?;
-            let (path, named, within) = match sandbox.artifact_place(&output.name, &path) {
-                // Steps may have put a link in any place, the job directory's own too, and here it leads elsewhere than
-                // where they run. A directory of the user's own is where he says.
-                ArtifactPlace::Direct(path) => {
-                    let directory = sandbox.directory();
-                    let above = directory.parent().filter(|_| self.spec.directory.is_none());
-                    (path, named, Some(above.unwrap_or(directory).to_owned()))
-                }
-                ArtifactPlace::Staged(path) => (path, false, None),
-            };
-            if path.symlink_metadata().is_err() {
+            let (engine, remote) = (self.engine, self.remote());
+            let saving = engine.trees.save(&remote, sandbox, TakeFrom::Artifact { name: &output.name, path: &path });
+            let saved = self.wait_for(saving, self.job_deadline()).await.map_err(StepVerdict::ended_early)?;
+            let Some(saved) = saved.map_err(|error| refused(&what, &error))? else {
                 let message = format!("{what}: no step made `{}`", output.path);
                 return Err(StepVerdict::failed(message, true));
-            }
-            let options = SnapshotOptions { named, within, ..SnapshotOptions::everything() };
-            let (engine, remote) = (self.engine, self.remote());
-            let saved = self.wait_for(engine.trees.save(&remote, &path, &options), self.job_deadline()).await;
-            let saved = saved.map_err(StepVerdict::ended_early)?.map_err(|error| refused(&what, &error))?;
+            };
             artifacts.push(Artifact {
                 name: output.name.clone(),
                 tree: saved.digest,
@@ -135,7 +112,8 @@ impl Attempt<'_> {
 }
 
 pub(super) fn refused(what: &str, error: &TreeError) -> StepVerdict {
-    StepVerdict::failed(format!("{what}: {error}"), !error.is_final())
+    let verdict = StepVerdict::failed(format!("{what}: {error}"), !error.is_final());
+    StepVerdict { place_lost: error.is_of_a_lost_place(), ..verdict }
 }
 
 fn leads_out(what: &str, path: &str) -> StepVerdict {
@@ -155,43 +133,9 @@ pub(super) fn within(path: &str) -> Option<PathBuf> {
     Some(clean)
 }
 
-/// Makes the directories between `root` and `target`, and `target`. No link on the way is followed: it could lead anywhere.
-pub(super) fn make_below(root: &Path, target: &Path) -> std::io::Result<()> {
-    // What isn't below it by name is a place of the executor's own.
-    let Ok(below) = target.strip_prefix(root) else { return std::fs::create_dir_all(target) };
-    let mut at = root.to_owned();
-    for component in below.components() {
-        at.push(component);
-        match std::fs::symlink_metadata(&at) {
-            Ok(there) if there.is_dir() => {}
-            Ok(_) => {
-                let text = format!("{} is no directory; a link is not followed", at.display());
-                return Err(std::io::Error::new(std::io::ErrorKind::NotADirectory, text));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir(&at)?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_are_not_followed_out_of_the_job_directory() {
-        let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let root = place.path().join("job");
-        std::fs::create_dir(&root).unwrap();
-        std::os::unix::fs::symlink(elsewhere.path(), root.join("link")).unwrap();
-        for below in ["link", "link/deeper"] {
-            assert!(make_below(&root, &root.join(below)).is_err(), "{below}");
-        }
-        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
-        make_below(&root, &root.join("a/b")).unwrap();
-        assert!(root.join("a/b").is_dir());
-    }
 
     #[test]
     fn paths_stay_below_the_job_directory() {

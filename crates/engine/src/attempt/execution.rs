@@ -1,6 +1,5 @@
 //! One process tree of a step, from its start to its end: output, limits, orders to stop.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -164,8 +163,8 @@ pub(super) fn program(command: &StepCommand, binary: Option<&CachedBinary>) -> P
         (StepCommand::Argv(argv), _) => Program::Argv(argv.iter().map(word).collect()),
         (StepCommand::Run(script), _) => Program::Script(Bytes::copy_from_slice(script.as_bytes())),
         (StepCommand::Binary(wanted), cached) => {
-            let path = cached.map(|cached| Bytes::copy_from_slice(cached.path().as_os_str().as_bytes()));
-            Program::Argv(path.into_iter().chain(wanted.args.iter().map(word)).collect())
+            let program = cached.map(|cached| cached.path().to_owned()).unwrap_or_default();
+            Program::Brought { program, args: wanted.args.iter().map(word).collect() }
         }
     }
 }

@@ -1,15 +1,11 @@
 //! `files:` of a job: put into its directory afresh for every step, so that none finds what another made of them.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use executr_executors::contract::Sandbox;
+use executr_executors::contract::{ExecutorError, FileToPut, Sandbox};
 use executr_expressions::{Context, interpolate};
 use executr_spec::Digest;
 use executr_spec::workflow::{FileContent, SandboxFile};
@@ -54,23 +50,18 @@ impl Attempt<'_> {
         let Some(workflow) = self.spec.workflow.as_deref().filter(|workflow| !workflow.files.is_empty()) else {
             return Ok(());
         };
-        sandbox.make_directory().await.map_err(|error| lost(&error))?;
         let mut contents = Vec::with_capacity(workflow.files.len());
         for (path, file) in &workflow.files {
             let wrong = |problem: String| StepVerdict::failed(format!("files.{path}: {problem}"), false);
             let below = within(path).filter(|below| !below.as_os_str().is_empty());
             let below = below.ok_or_else(|| wrong("leads out of the job directory".to_owned()))?;
             let content = self.content(file, context).await?.map_err(wrong)?;
-            contents.push((path.clone(), below, content, file.mode.0));
+            contents.push(FileToPut { path: below, content, mode: file.mode.0 });
         }
-        let root = sandbox.directory().to_owned();
-        let writing = tokio::task::spawn_blocking(move || {
-            contents.into_iter().try_for_each(|(path, below, content, mode)| {
-                write(&root, &below, &content, mode).map_err(|error| format!("files.{path}: {error}"))
-            })
-        });
-        let written = writing.await.unwrap_or_else(|error| Err(error.to_string()));
-        written.map_err(|problem| StepVerdict::failed(problem, false))
+        sandbox.put_files(contents).await.map_err(|error| match error {
+            ExecutorError::File { .. } => StepVerdict::failed(format!("files.{error}"), false),
+            error => lost(&error),
+        })
     }
 
     async fn content(&mut self, file: &SandboxFile, context: &Context) -> Result<Result<Bytes, String>, StepVerdict> {
@@ -111,21 +102,4 @@ impl Attempt<'_> {
             },
         })
     }
-}
-
-/// Writes a file anew; what an earlier step put in its place is removed, and no link on the way leads out.
-fn write(root: &Path, below: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let path = root.join(below);
-    if let Some(parent) = below.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        super::artifacts::make_below(root, &root.join(parent))?;
-    }
-    match fs::symlink_metadata(&path) {
-        Ok(there) if there.is_dir() => fs::remove_dir_all(&path)?,
-        Ok(_) => fs::remove_file(&path)?,
-        Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(content)?;
-    // Exactly: no mask is applied.
-    file.set_permissions(Permissions::from_mode(mode))
 }

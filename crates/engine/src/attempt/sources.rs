@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use executr_executors::contract::{JobPlan, Limits, Place};
+use executr_executors::contract::{JobPlan, Limits, Place, PutTo};
 use executr_spec::workflow::Provider;
 use executr_spec::{Digest, JobId};
 use executr_tree::wire::RemoteBlobs;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Attempt, Engine, artifacts, lost};
 use crate::providers::{Asking, Provided, ProviderError, Root, ask};
+use crate::trees::TreeError;
 use crate::verdict::StepVerdict;
 
 const WHAT: &str = "the tree in which `env_from` finds its files";
@@ -57,9 +58,8 @@ impl Engine {
         // A copy for it alone: what it makes of it, no other sees.
         let plan = JobPlan { job: JobId(Uuid::new_v4()), attempt: 1, place: Place::Sandbox, limits: Limits::default() };
         let mut place = self.workspace.setup_job(plan).await.map_err(|error| lost(&error))?;
-        place.make_directory().await.map_err(|error| lost(&error))?;
-        let placed = match self.trees.place(&tree, place.directory()) {
-            Ok(mut placing) => placing.done().await,
+        let placed = match self.trees.held(&tree) {
+            Ok(tree) => place.put_tree(tree, PutTo::JobDirectory).await.map_err(TreeError::from),
             Err(error) => Err(error),
         };
         let answer = match placed.map_err(unreadable) {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use executr_api::{Artifact, Outcome, StepOutcome, StepResult, Usage};
-use executr_executors::contract::{Handover, Program, Sandbox, StepPlan};
+use executr_executors::contract::{ExecutorError, Handover, Program, Sandbox, StepPlan};
 use executr_expressions::{Status, Template, Verdict, interpolate};
 use executr_spec::{BinaryStep, Condition, Step, StepCommand};
-use executr_tree::Manifest;
 use tokio::time::Instant;
 
 use super::capture::Capture;
@@ -19,7 +18,6 @@ use super::tries::{Planned, Tried};
 use super::wanted::Wanted;
 use super::{Attempt, lost, scope};
 use crate::environment::{self, OfRun, Surroundings};
-use crate::trees;
 use crate::verdict::{self, Ending, StepVerdict, TimeLimit};
 
 /// The most bytes a job may hand on to those that need it, names and values together.
@@ -239,13 +237,12 @@ impl Attempt<'_> {
         if !wanted.looks_after(index) {
             return Ran::Tried(self.tries(sandbox, planned).await);
         }
-        let before = match self.look(sandbox).await {
-            Ok(before) => before,
-            Err(verdict) => return Ran::Refused(verdict),
-        };
+        if let Err(verdict) = self.note(sandbox).await {
+            return Ran::Refused(verdict);
+        }
         let mut tried = self.tries(sandbox, planned).await;
-        match self.look(sandbox).await {
-            Ok(after) => tried.changed_files = Some(changed(&before, &after)),
+        match self.changed(sandbox).await {
+            Ok(changed) => tried.changed_files = Some(changed),
             Err(verdict) if tried.verdict.is_success() => tried.verdict = verdict,
             Err(_) => {}
         }
@@ -389,14 +386,22 @@ impl Attempt<'_> {
         });
     }
 
-    /// What the job directory looks like now.
-    async fn look(&mut self, sandbox: &mut dyn Sandbox) -> Result<Manifest, StepVerdict> {
-        sandbox.make_directory().await.map_err(|error| lost(&error))?;
-        let (directory, seen) = (sandbox.directory().to_owned(), sandbox.note_path());
+    /// Notes what the job directory holds before a step.
+    async fn note(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), StepVerdict> {
         let deadline = self.job_deadline();
-        let looked = self.wait_for(trees::look(&directory, &seen), deadline).await;
-        let looked = looked.map_err(StepVerdict::ended_early)?;
-        looked.map_err(|problem| StepVerdict::failed(format!("cannot see what it changes: {problem}"), true))
+        let noted = self.wait_for(sandbox.note(), deadline).await.map_err(StepVerdict::ended_early)?;
+        noted.map_err(|error| unseen(&error))
+    }
+
+    /// The paths of what came, went or became something else, in order.
+    async fn changed(&mut self, sandbox: &mut dyn Sandbox) -> Result<Vec<String>, StepVerdict> {
+        let deadline = self.job_deadline();
+        let changes = self.wait_for(sandbox.changes(), deadline).await.map_err(StepVerdict::ended_early)?;
+        let changes = changes.map_err(|error| unseen(&error))?;
+        let paths = [changes.added, changes.modified, changes.deleted].concat();
+        let mut paths: Vec<String> = paths.into_iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        paths.sort();
+        Ok(paths)
     }
 
     /// Whether the job directory is needed when the steps are over.
@@ -421,14 +426,9 @@ fn hand_on(all: &mut BTreeMap<String, String>, outputs: &BTreeMap<String, String
     Ok(())
 }
 
-/// The paths of what came, went or became something else, in order.
-fn changed(before: &Manifest, after: &Manifest) -> Vec<String> {
-    let changes = executr_tree::diff(before, after);
-    let mut paths: Vec<String> = [changes.added, changes.modified, changes.deleted]
-        .concat()
-        .into_iter()
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
-    paths.sort();
-    paths
+fn unseen(error: &ExecutorError) -> StepVerdict {
+    match error {
+        ExecutorError::Take(_) => StepVerdict::failed(format!("cannot see what it changes: {error}"), true),
+        error => lost(error),
+    }
 }

@@ -1,14 +1,19 @@
 //! One job's place behind an argv.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use executr_tree::{Changes, MadeTree};
 
 use super::error::CommandError;
 use super::process::Process;
-use crate::contract::{Act, ArtifactPlace, Event, Execution, ExecutorError, Handover, Sandbox, StepPlan, Workspace};
+use crate::contract::{
+    Act, Event, Execution, ExecutorError, FileToPut, Handover, Offer, PutTo, Sandbox, StepPlan, TakeFrom, TreeAtHand,
+    Workspace,
+};
 use crate::local::LocalWorkspace;
 
 /// How long a stream's end may go before that of the argv, which explains it.
@@ -57,16 +62,28 @@ impl Sandbox for CommandSandbox {
         self.place.keep_directory(target);
     }
 
-    fn artifact_place(&self, name: &str, path: &Path) -> ArtifactPlace {
-        self.place.artifact_place(name, path)
+    async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError> {
+        self.place.put_tree(tree, to).await
+    }
+
+    async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
+        self.place.put_files(files).await
+    }
+
+    async fn take_tree(&mut self, from: TakeFrom<'_>, offer: Offer) -> Result<Option<MadeTree>, ExecutorError> {
+        self.place.take_tree(from, offer).await
+    }
+
+    async fn note(&mut self) -> Result<(), ExecutorError> {
+        self.place.note().await
+    }
+
+    async fn changes(&mut self) -> Result<Changes, ExecutorError> {
+        self.place.changes().await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {
         self.place.handover_path(handover)
-    }
-
-    fn note_path(&mut self) -> PathBuf {
-        self.place.note_path()
     }
 
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {

@@ -14,7 +14,6 @@ mod options;
 mod sandbox;
 mod state;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,7 +30,6 @@ pub struct HooksWorkspace {
     machine: Arc<dyn Workspace>,
     options: Arc<HooksOptions>,
     own: Mutex<HookedSandbox>,
-    repository: PathBuf,
 }
 
 impl HooksWorkspace {
@@ -44,19 +42,12 @@ impl HooksWorkspace {
         let plan = JobPlan { job: id, attempt: 1, place: Place::Sandbox, limits: Limits::default() };
         let scratch = machine.setup_job(plan).await?;
         let own = HookedSandbox::new(scratch, Arc::clone(&options), Level::Workspace, None).await?;
-        let repository = own.repository();
-        Ok(Self { machine, options, own: Mutex::new(own), repository })
+        Ok(Self { machine, options, own: Mutex::new(own) })
     }
 
     /// The place of the workspace's own hooks.
     pub async fn own(&self) -> MutexGuard<'_, HookedSandbox> {
         self.own.lock().await
-    }
-
-    /// Where the copy of the repository is put that hooks start in.
-    #[must_use]
-    pub fn repository(&self) -> &std::path::Path {
-        &self.repository
     }
 }
 

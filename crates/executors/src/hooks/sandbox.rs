@@ -10,11 +10,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use executr_tree::{Changes, MadeTree};
 
 use super::options::{Hook, HooksOptions};
 use super::state::{Left, Said};
-use crate::contract::{Act, ArtifactPlace, Event, Execution, ExecutorError, Handover, Program, Sandbox, StepPlan};
+use crate::contract::{
+    self, Act, Event, Execution, ExecutorError, FileToPut, Handover, Offer, Program, PutTo, Sandbox, StepPlan,
+    TakeFrom, TreeAtHand,
+};
+use crate::here::{self, Looks, Writing};
 
+/// The copy of the repository that a workspace's hooks start in.
+const REPOSITORY: &str = "repository";
 const DRIVER: &str = include_str!("driver.bash");
 
 /// For whom hooks run.
@@ -38,6 +45,8 @@ pub struct HookedSandbox {
     steps: u32,
     /// Which hook failed last, and where.
     failure: Option<String>,
+    looks: Looks,
+    writing: Writing,
 }
 
 impl HookedSandbox {
@@ -48,24 +57,30 @@ impl HookedSandbox {
         left: Option<Left>,
     ) -> Result<Self, ExecutorError> {
         scratch.make_directory().await?;
-        let start = scratch.directory().join("repository");
+        let start = scratch.directory().join(REPOSITORY);
         let failed = |source| ExecutorError::Directory { path: start.clone(), source };
         fs::write(scratch.directory().join("driver"), DRIVER).map_err(failed)?;
         if left.is_none() {
             fs::create_dir(&start).map_err(failed)?;
         }
         let left = left.unwrap_or_else(|| Left::in_directory(start));
-        Ok(Self { scratch, options, level, left, base: None, begun: false, steps: 0, failure: None })
+        Ok(Self {
+            scratch,
+            options,
+            level,
+            left,
+            base: None,
+            begun: false,
+            steps: 0,
+            failure: None,
+            looks: Looks::default(),
+            writing: Writing::default(),
+        })
     }
 
     /// What its hooks left so far.
     pub(super) fn left(&self) -> &Left {
         &self.left
-    }
-
-    /// Where the copy of the repository is put.
-    pub(super) fn repository(&self) -> PathBuf {
-        self.scratch.directory().join("repository")
     }
 
     fn artifacts(&self) -> PathBuf {
@@ -80,6 +95,7 @@ impl HookedSandbox {
         also: &[(&str, &Path)],
     ) -> Result<Option<Box<dyn Execution + '_>>, ExecutorError> {
         self.failure = None;
+        self.writing.over().await;
         let Some(script) = self.options.script(hook) else { return Ok(None) };
         let scratch = self.scratch.directory().to_owned();
         let file = scratch.join(hook.as_str());
@@ -126,28 +142,22 @@ impl HookedSandbox {
     }
 
     /// Writes a step as a program of its own, so that a hook can start it where it likes.
-    fn write_step(&mut self, step: &StepPlan) -> io::Result<PathBuf> {
+    fn write_step(&mut self, step: StepPlan) -> io::Result<PathBuf> {
         self.steps += 1;
         let path = self.scratch.directory().join(format!("step-{}", self.steps));
         let mut text = Vec::new();
-        match &step.program {
+        match step.program {
             Program::Script(script) => {
                 if !script.starts_with(b"#!") {
                     text.extend_from_slice(b"#!/bin/sh -e\n");
                 }
-                text.extend_from_slice(script);
+                text.extend_from_slice(&script);
             }
-            Program::Argv(words) => {
-                text.extend_from_slice(b"#!/bin/sh\nexec");
-                for word in words {
-                    text.push(b' ');
-                    quote(word, &mut text);
-                }
-                text.push(b'\n');
-            }
+            Program::Argv(words) => write_words(&words, &mut text),
+            Program::Brought { program, args } => write_words(&contract::brought(program, args), &mut text),
         }
         write_program(&path, &text)?;
-        let Some(workdir) = &step.workdir else { return Ok(path) };
+        let Some(workdir) = step.workdir else { return Ok(path) };
         let mut text = b"#!/bin/sh\ncd ".to_vec();
         quote(workdir.as_os_str().as_bytes(), &mut text);
         text.extend_from_slice(b" && exec ");
@@ -182,16 +192,40 @@ impl Sandbox for HookedSandbox {
         Ok(())
     }
 
-    fn artifact_place(&self, name: &str, _path: &Path) -> ArtifactPlace {
-        ArtifactPlace::Staged(self.artifacts().join(name))
+    async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError> {
+        let target = match to {
+            PutTo::JobDirectory => match self.level {
+                Level::Workspace => self.scratch.directory().join(REPOSITORY),
+                Level::Job => self.left.directory.clone(),
+            },
+            PutTo::Artifact { name, .. } => {
+                let target = self.artifacts().join(name);
+                here::make_below(self.scratch.directory(), &target).await?;
+                target
+            }
+        };
+        self.writing.put(tree, target).await
+    }
+
+    async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
+        here::put_files(&self.left.directory, files).await
+    }
+
+    async fn take_tree(&mut self, from: TakeFrom<'_>, offer: Offer) -> Result<Option<MadeTree>, ExecutorError> {
+        let TakeFrom::Artifact { name, .. } = from;
+        here::take(self.artifacts().join(name), false, None, offer).await
+    }
+
+    async fn note(&mut self) -> Result<(), ExecutorError> {
+        self.looks.note(&self.left.directory, self.scratch.directory().join("seen")).await
+    }
+
+    async fn changes(&mut self) -> Result<Changes, ExecutorError> {
+        self.looks.changes(&self.left.directory, self.scratch.directory().join("seen")).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {
         self.scratch.handover_path(handover)
-    }
-
-    fn note_path(&mut self) -> PathBuf {
-        self.scratch.note_path()
     }
 
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {
@@ -229,18 +263,30 @@ impl Sandbox for HookedSandbox {
 
     async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError> {
         self.begun = true;
+        let env = step.env.clone();
         let path = self
-            .write_step(&step)
+            .write_step(step)
             .map_err(|source| ExecutorError::Directory { path: self.scratch.directory().to_owned(), source })?;
-        match self.run(Hook::Execute, &step.env, &[("EXECUTR_STEP", &path)]).await? {
+        match self.run(Hook::Execute, &env, &[("EXECUTR_STEP", &path)]).await? {
             Some(execution) => Ok(execution),
             None => Err(ExecutorError::NoHook { hook: Hook::Execute.as_str() }),
         }
     }
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {
+        self.writing.over().await;
         self.scratch.cleanup().await
     }
+}
+
+/// A script that becomes a program with its arguments.
+fn write_words(words: &[Bytes], text: &mut Vec<u8>) {
+    text.extend_from_slice(b"#!/bin/sh\nexec");
+    for word in words {
+        text.push(b' ');
+        quote(word, text);
+    }
+    text.push(b'\n');
 }
 
 /// A word as a shell takes it.

@@ -12,13 +12,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
+use executr_tree::{Changes, MadeTree};
 
 use super::work_directory::{JobPlace, SCRIPT};
 use super::workspace::{Pool, Resting, RunAs, remove};
 use crate::contract::{
-    ArtifactPlace, Event, Execution, ExecutorError, Handover, JobPlan, KeeperError, Limits, Place, Program, Sandbox,
-    StartPhase, StepPlan,
+    self, Event, Execution, ExecutorError, FileToPut, Handover, JobPlan, KeeperError, Limits, Offer, Place, Program,
+    PutTo, Sandbox, StartPhase, StepPlan, TakeFrom, TreeAtHand,
 };
+use crate::here::{self, Looks, Writing};
 
 /// How much of the job directory there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +54,10 @@ pub(super) struct LocalSandbox {
     script: Option<PathBuf>,
     /// What steps were told where to hand over, and may have left there.
     handovers: Vec<Handover>,
-    /// There may be a note.
-    note: bool,
+    /// There may be a file of what was seen of the directory.
+    seen: bool,
+    looks: Looks,
+    writing: Writing,
 }
 
 impl LocalSandbox {
@@ -76,7 +80,9 @@ impl LocalSandbox {
             steps: 0,
             script: None,
             handovers: Vec::new(),
-            note: false,
+            seen: false,
+            looks: Looks::default(),
+            writing: Writing::default(),
         }
     }
 
@@ -105,8 +111,8 @@ impl LocalSandbox {
         for handover in std::mem::take(&mut self.handovers) {
             let _ = fs::remove_file(self.beside(name(handover)));
         }
-        if std::mem::take(&mut self.note) {
-            let _ = fs::remove_file(self.beside("note"));
+        if std::mem::take(&mut self.seen) {
+            let _ = fs::remove_file(self.beside("seen"));
         }
     }
 
@@ -125,6 +131,7 @@ impl Sandbox for LocalSandbox {
     }
 
     async fn make_directory(&mut self) -> Result<(), ExecutorError> {
+        self.writing.over().await;
         if self.directory == Directory::Wanted {
             let failed = |source| ExecutorError::Directory { path: self.start.clone(), source };
             DirBuilder::new().mode(0o700).create(&self.start).map_err(failed)?;
@@ -138,8 +145,42 @@ impl Sandbox for LocalSandbox {
         self.kept = Some(target.to_owned());
     }
 
-    fn artifact_place(&self, _name: &str, path: &Path) -> ArtifactPlace {
-        ArtifactPlace::Direct(self.start.join(path))
+    async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError> {
+        self.make_directory().await?;
+        let target = match to {
+            PutTo::JobDirectory => self.start.clone(),
+            PutTo::Artifact { path, .. } => {
+                let target = self.start.join(path);
+                here::make_below(&self.start, &target).await?;
+                target
+            }
+        };
+        self.writing.put(tree, target).await
+    }
+
+    async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
+        self.make_directory().await?;
+        here::put_files(&self.start, files).await
+    }
+
+    async fn take_tree(&mut self, from: TakeFrom<'_>, offer: Offer) -> Result<Option<MadeTree>, ExecutorError> {
+        let TakeFrom::Artifact { path, .. } = from;
+        // Steps may have put a link in any place, the job directory's own too. A directory of the user's own is where he
+        // says.
+        let above = if self.start == self.place.directory { self.start.parent() } else { None };
+        let within = above.unwrap_or(&self.start).to_owned();
+        here::take(self.start.join(path), !path.as_os_str().is_empty(), Some(within), offer).await
+    }
+
+    async fn note(&mut self) -> Result<(), ExecutorError> {
+        self.make_directory().await?;
+        self.seen = true;
+        let seen = self.beside("seen");
+        self.looks.note(&self.start, seen).await
+    }
+
+    async fn changes(&mut self) -> Result<Changes, ExecutorError> {
+        self.looks.changes(&self.start, self.beside("seen")).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {
@@ -147,11 +188,6 @@ impl Sandbox for LocalSandbox {
             self.handovers.push(handover);
         }
         self.beside(name(handover))
-    }
-
-    fn note_path(&mut self) -> PathBuf {
-        self.note = true;
-        self.beside("note")
     }
 
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {
@@ -178,11 +214,13 @@ impl Sandbox for LocalSandbox {
     }
 
     async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError> {
+        self.writing.over().await;
         self.remove_script();
         self.steps += 1;
         let mut files = Vec::new();
         let argv = match step.program {
             Program::Argv(argv) => argv,
+            Program::Brought { program, args } => contract::brought(program, args),
             Program::Script(content) => {
                 let path = self.script_path();
                 let word = Bytes::from(path.clone().into_os_string().into_vec());
@@ -245,6 +283,7 @@ impl Sandbox for LocalSandbox {
     }
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {
+        self.writing.over().await;
         self.remove_beside();
         let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
         if self.lost {

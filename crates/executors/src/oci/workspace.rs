@@ -7,13 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
+use executr_tree::{Changes, MadeTree};
 
 use super::container::{Container, Purpose};
 use super::host::OciHost;
 use super::options::{Mode, OciOptions};
 use crate::contract::{
-    Act, ArtifactPlace, Execution, ExecutorError, Handover, JobPlan, LimitOffers, Limits, Place, Sandbox, StepPlan,
-    Workspace,
+    Act, Execution, ExecutorError, FileToPut, Handover, JobPlan, LimitOffers, Limits, Offer, Place, PutTo, Sandbox,
+    StepPlan, TakeFrom, TreeAtHand, Workspace,
 };
 
 /// Containers, as one executor of a workflow wants them.
@@ -143,16 +144,28 @@ impl Sandbox for ContainedSandbox {
         self.place.keep_directory(target);
     }
 
-    fn artifact_place(&self, name: &str, path: &Path) -> ArtifactPlace {
-        self.place.artifact_place(name, path)
+    async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError> {
+        self.place.put_tree(tree, to).await
+    }
+
+    async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
+        self.place.put_files(files).await
+    }
+
+    async fn take_tree(&mut self, from: TakeFrom<'_>, offer: Offer) -> Result<Option<MadeTree>, ExecutorError> {
+        self.place.take_tree(from, offer).await
+    }
+
+    async fn note(&mut self) -> Result<(), ExecutorError> {
+        self.place.note().await
+    }
+
+    async fn changes(&mut self) -> Result<Changes, ExecutorError> {
+        self.place.changes().await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {
         self.place.handover_path(handover)
-    }
-
-    fn note_path(&mut self) -> PathBuf {
-        self.place.note_path()
     }
 
     async fn take_handover(&mut self, handover: Handover, limit: u64) -> Result<Option<Bytes>, ExecutorError> {

@@ -12,7 +12,7 @@ use super::walk::{Found, FoundKind};
 use super::{Root, Snapshot};
 use crate::beneath;
 use crate::manifest::{Entry, Kind, Place};
-use crate::source::BlobSource;
+use crate::source::{BlobSource, OfferedBlob};
 
 /// A blob that is nowhere yet but in the files it is made of.
 #[derive(Clone, Debug)]
@@ -51,6 +51,18 @@ impl LooseBlob {
         let mut files = self.files.clone();
         files.reverse();
         LooseReader { root: Arc::clone(&self.root), files, open: None }
+    }
+}
+
+impl BlobSource for LooseBlob {
+    fn open_blob(&self, digest: Digest) -> io::Result<Option<Box<dyn Read + Send>>> {
+        Ok((digest == self.digest).then(|| Box::new(self.open()) as Box<dyn Read + Send>))
+    }
+}
+
+impl From<LooseBlob> for OfferedBlob {
+    fn from(blob: LooseBlob) -> Self {
+        Self { digest: blob.digest, source: Arc::new(blob) }
     }
 }
 

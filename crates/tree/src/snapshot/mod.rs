@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::beneath;
 use crate::manifest::{MODE_BITS, Manifest, ManifestError};
+use crate::source::MadeTree;
 use crate::stamp::Stamp;
 use hashing::ReadError;
 use stat_cache::{Notes, StatCache};
@@ -154,6 +155,12 @@ impl Snapshot {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+}
+
+impl From<Snapshot> for MadeTree {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { digest: snapshot.digest, manifest: snapshot.manifest, encoded: snapshot.encoded }
     }
 }
 

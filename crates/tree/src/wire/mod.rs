@@ -21,7 +21,7 @@ use crate::snapshot::SnapshotError;
 
 pub use fetch::{Fetched, fetch};
 pub use push::push;
-pub use save::{Saved, save};
+pub use save::{Saved, save, save_offered};
 
 /// So many blobs are on their way at a time: enough that one's waiting for a disk or an answer is filled by others.
 const TOGETHER: usize = 8;
