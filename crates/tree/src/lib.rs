@@ -33,7 +33,7 @@ pub mod wire;
 pub use archive::{ArchiveError, export};
 pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
 pub use blob_lease::BlobLease;
-pub use changes::{Changes, changes, diff};
+pub use changes::{Baseline, Change, Changes, LookError, Looked, News, diff};
 pub use file_lock::FileLock;
 pub use left_partial::{LeftPartial, left_partials};
 pub use manifest::{

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// How many threads a command of this crate uses at most: beyond, they wait for one disk.
@@ -61,6 +61,67 @@ pub(crate) fn for_each<T: Sync, S, R: Send, E: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
+/// Does `work` on every item, and on those that it finds on the way and puts in the list it is given, each thread with a
+/// state of its own; the first error ends it. The states come back.
+pub(crate) fn explore<T: Send, S: Send, E: Send>(
+    first: Vec<T>,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T, &mut Vec<T>) -> Result<(), E> + Sync,
+) -> Result<Vec<S>, E> {
+    struct Shared<T, E> {
+        items: Vec<T>,
+        /// Items that are taken or waiting.
+        open: usize,
+        error: Option<E>,
+    }
+    let open = first.len();
+    let shared = Mutex::new(Shared { items: first, open, error: None });
+    let changed = Condvar::new();
+    let run = || {
+        let mut state = state();
+        let mut found = Vec::new();
+        let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if held.open == 0 || held.error.is_some() {
+                changed.notify_all();
+                return state;
+            }
+            let Some(item) = held.items.pop() else {
+                held = changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(held);
+            let worked = work(&mut state, item, &mut found);
+            held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = worked {
+                held.error.get_or_insert(error);
+            }
+            held.open += found.len();
+            held.open -= 1;
+            held.items.append(&mut found);
+            // One of the items is for this thread itself.
+            if held.open == 0 || held.error.is_some() || held.items.len() > 1 {
+                changed.notify_all();
+            }
+        }
+    };
+    let states = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads()).map(|_| scope.spawn(run)).collect();
+        let mut states = vec![run()];
+        for other in others {
+            match other.join() {
+                Ok(state) => states.push(state),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        states
+    });
+    match shared.into_inner().unwrap_or_else(PoisonError::into_inner).error {
+        Some(error) => Err(error),
+        None => Ok(states),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +134,18 @@ mod tests {
         let failed = for_each(&items, || (), |(), item| if *item == 500 { Err("no") } else { Ok(()) });
         assert_eq!(failed, Err("no"));
         assert_eq!(for_each(&[] as &[usize], || (), |(), _| Ok::<_, ()>(())), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_found_on_the_way_is_done_too() {
+        let split = |sum: &mut u64, item: u64, found: &mut Vec<u64>| {
+            *sum += 1;
+            found.extend([item / 2, item / 2].iter().filter(|half| **half > 0));
+            if item == 99 { Err("no") } else { Ok(()) }
+        };
+        let sums = explore(vec![64], || 0, split).unwrap();
+        assert_eq!(sums.iter().sum::<u64>(), 127);
+        assert_eq!(explore(vec![1, 198], || 0, split), Err("no"));
+        assert_eq!(explore(vec![], || 0, split).unwrap().iter().sum::<u64>(), 0);
     }
 }

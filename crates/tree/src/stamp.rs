@@ -1,6 +1,15 @@
 //! What a file looked like from outside: by this it is known to be unchanged without being read.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rustix::fs::Stat;
+
+/// So long before a file was looked at it must have been at rest, in nanoseconds: no clock of a filesystem that counts
+/// nanoseconds is coarser.
+pub(crate) const REST: i64 = 100_000_000;
+/// The same for filesystems that count seconds.
+const COARSE_REST: i64 = 2_100_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 
 /// Times, length, inode and mode of a file. The kernel sets the time of change at every change and nobody can set it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,4 +40,17 @@ impl Stamp {
             mode: stat.st_mode as u32,
         }
     }
+
+    /// Whether a file that was looked at when the clock said `looked` had been at rest for so long that it can't have been
+    /// changed since and look the same: within one tick of the clock it may.
+    pub(crate) fn had_rested(&self, looked: i64) -> bool {
+        let coarse = self.ctime % SECOND == 0;
+        self.ctime.max(self.mtime) <= looked.saturating_sub(if coarse { COARSE_REST } else { REST })
+    }
+}
+
+/// What the clock says, in nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

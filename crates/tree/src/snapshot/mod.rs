@@ -170,7 +170,7 @@ impl From<Snapshot> for MadeTree {
 /// # Errors
 /// [`SnapshotError`].
 pub fn snapshot(path: &Path, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
-    begin(path, options, StatCache::default(), None)
+    begin(path, options, None)
 }
 
 /// As [`snapshot`], telling of each blob as soon as it is known, so that it can be sent while others are still being read.
@@ -184,26 +184,12 @@ pub fn snapshot_telling(
     options: &SnapshotOptions,
     tell: &(dyn Fn(LooseBlob) + Sync),
 ) -> Result<Snapshot, SnapshotError> {
-    begin(path, options, StatCache::default(), Some(tell))
-}
-
-/// As [`snapshot`], taking files that look so for what they are said to be.
-pub(crate) fn snapshot_knowing<'a>(
-    path: &Path,
-    options: &SnapshotOptions,
-    known: impl Iterator<Item = (&'a Path, Stamp, Digest)>,
-) -> Result<Snapshot, SnapshotError> {
-    let mut cache = StatCache::default();
-    for (path, stamp, digest) in known {
-        cache.learn(path, stamp, digest);
-    }
-    begin(path, options, cache, None)
+    begin(path, options, Some(tell))
 }
 
 fn begin(
     path: &Path,
     options: &SnapshotOptions,
-    mut cache: StatCache,
     tell: Option<&(dyn Fn(LooseBlob) + Sync)>,
 ) -> Result<Snapshot, SnapshotError> {
     // The root of a file system has no name.
@@ -213,9 +199,7 @@ fn begin(
         Some(base) => reach_within(base, path, named)?,
     };
     let job = Job { root: Arc::new(root), path, named, options, tell };
-    if let Some(path) = &options.stat_cache {
-        cache = StatCache::read(path);
-    }
+    let mut cache = options.stat_cache.as_deref().map(StatCache::read).unwrap_or_default();
     for _ in 1..TRIES {
         // When something changed, what was read of the others is still good.
         if let Ok(snapshot) = job.attempt(is_directory, &mut cache)? {
@@ -273,7 +257,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// One try; within, the path of what changed.
     fn attempt(&self, is_directory: bool, cache: &mut StatCache) -> Result<Result<Snapshot, PathBuf>, SnapshotError> {
-        let looked = stat_cache::now();
+        let looked = crate::stamp::now();
         let found = match (is_directory, self.named) {
             (true, false) => walk::walk(&self.root.directory, &self.root.path, self.options)?,
             (true, true) => self.named_directory()?,

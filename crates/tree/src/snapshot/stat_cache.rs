@@ -11,20 +11,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use executr_spec::Digest;
 
 use crate::stamp::Stamp;
 
 const MAGIC: &[u8] = b"executr stat cache 2\n";
-/// So long before a file was looked at it must have been at rest, in nanoseconds: no clock of a filesystem that counts
-/// nanoseconds is coarser.
-const REST: i64 = 100_000_000;
-/// The same for filesystems that count seconds.
-const COARSE_REST: i64 = 2_100_000_000;
-const SECOND: i64 = 1_000_000_000;
-
 /// Digests by path and by pack.
 #[derive(Debug, Default)]
 pub(super) struct StatCache {
@@ -98,9 +90,7 @@ impl StatCache {
 impl Notes {
     /// Notes a file that was read, or known, when the clock said `looked` (nanoseconds since 1970).
     pub(super) fn file(&mut self, path: &Path, stamp: &Stamp, digest: Digest, looked: i64) {
-        let last = stamp.ctime.max(stamp.mtime);
-        let coarse = stamp.ctime % SECOND == 0;
-        if last > looked.saturating_sub(if coarse { COARSE_REST } else { REST }) {
+        if !stamp.had_rested(looked) {
             return;
         }
         let path = path.as_os_str().as_bytes();
@@ -200,15 +190,10 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// What the clock says, in nanoseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::{REST, SECOND};
 
     fn stamp(changed: i64) -> Stamp {
         Stamp { ctime: changed, mtime: changed, size: 5, inode: 7, mode: 0o100_644 }
