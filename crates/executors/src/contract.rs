@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
-use executr_tree::{BlobDir, Changes, MadeTree, Manifest, MaterialiseError, OfferedBlob, SnapshotError};
+use executr_tree::{BlobDir, Changes, LookError, MadeTree, Manifest, MaterialiseError, OfferedBlob, SnapshotError};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -116,7 +116,7 @@ pub trait Sandbox: Send {
     /// When it can't be looked through, or the place is lost.
     async fn note(&mut self) -> Result<(), ExecutorError>;
 
-    /// What has changed in the job directory since it was noted last.
+    /// What has changed in the job directory since it was noted last, and notes what it holds now.
     ///
     /// # Errors
     /// When it can't be looked through, or the place is lost.
@@ -379,6 +379,9 @@ pub enum ExecutorError {
     /// What the job has can't be made into a tree.
     #[error(transparent)]
     Take(#[from] SnapshotError),
+    /// The job directory can't be looked through.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// A file can't be put into the job directory.
     #[error("{}: {source}", path.display())]
     File {

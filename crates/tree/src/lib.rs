@@ -23,6 +23,7 @@ mod manifest;
 mod materialise;
 mod parallel;
 mod partial;
+#[cfg(feature = "snapshot")]
 mod snapshot;
 mod source;
 mod stamp;
@@ -42,6 +43,7 @@ pub use manifest::{
 };
 pub use materialise::{Existing, MaterialiseError, Placed, materialise, materialise_unless};
 pub use partial::Partial;
+#[cfg(feature = "snapshot")]
 pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
 pub use source::{BlobSource, MadeTree, OfferedBlob};
 pub use stamp::Stamp;

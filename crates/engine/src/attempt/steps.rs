@@ -398,8 +398,7 @@ impl Attempt<'_> {
         let deadline = self.job_deadline();
         let changes = self.wait_for(sandbox.changes(), deadline).await.map_err(StepVerdict::ended_early)?;
         let changes = changes.map_err(|error| unseen(&error))?;
-        let paths = [changes.added, changes.modified, changes.deleted].concat();
-        let mut paths: Vec<String> = paths.into_iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let mut paths: Vec<String> = changes.told().map(|change| change.path.to_string_lossy().into_owned()).collect();
         paths.sort();
         Ok(paths)
     }

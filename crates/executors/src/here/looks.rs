@@ -1,33 +1,32 @@
-//! What changed in a job directory: two looks at it, compared.
+//! What changed in a job directory: what it looked like when it was noted, and one walk over it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use executr_tree::{Changes, Manifest, SnapshotOptions, diff, snapshot};
+use executr_tree::{Baseline, Changes};
 
 use super::blocking;
 use crate::contract::ExecutorError;
 
-/// The last look.
+/// What the directory looked like, the last time anybody looked.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(Option<Manifest>);
+pub(crate) struct Looks(Option<Baseline>);
 
 impl Looks {
-    /// Looks at a directory; `seen` is a file that remembers what was read, so that the next look is quick.
-    pub(crate) async fn note(&mut self, directory: &Path, seen: PathBuf) -> Result<(), ExecutorError> {
-        self.0 = Some(look(directory, seen).await?);
+    /// Looks at a directory. What the last look saw is not read again.
+    pub(crate) async fn note(&mut self, directory: &Path) -> Result<(), ExecutorError> {
+        let before = self.0.take().unwrap_or_default();
+        let directory = directory.to_owned();
+        let looked = blocking(move || before.advance(&directory)).await??;
+        self.0 = Some(looked.baseline);
         Ok(())
     }
 
-    /// What is different from what was noted; nothing if nothing was.
-    pub(crate) async fn changes(&self, directory: &Path, seen: PathBuf) -> Result<Changes, ExecutorError> {
-        let Some(before) = &self.0 else { return Ok(Changes::default()) };
-        Ok(diff(before, &look(directory, seen).await?))
+    /// What is different from what was noted; nothing if nothing was. That is what is noted then.
+    pub(crate) async fn changes(&mut self, directory: &Path) -> Result<Changes, ExecutorError> {
+        let Some(before) = self.0.take() else { return Ok(Changes::default()) };
+        let directory = directory.to_owned();
+        let looked = blocking(move || before.advance(&directory)).await??;
+        self.0 = Some(looked.baseline);
+        Ok(looked.changes)
     }
-}
-
-async fn look(directory: &Path, seen: PathBuf) -> Result<Manifest, ExecutorError> {
-    let options = SnapshotOptions { stat_cache: Some(seen), ..SnapshotOptions::everything() };
-    let directory = directory.to_owned();
-    let looked = blocking(move || snapshot(&directory, &options)).await?;
-    Ok(executr_tree::MadeTree::from(looked?).manifest)
 }

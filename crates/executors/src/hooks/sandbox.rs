@@ -217,11 +217,11 @@ impl Sandbox for HookedSandbox {
     }
 
     async fn note(&mut self) -> Result<(), ExecutorError> {
-        self.looks.note(&self.left.directory, self.scratch.directory().join("seen")).await
+        self.looks.note(&self.left.directory).await
     }
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
-        self.looks.changes(&self.left.directory, self.scratch.directory().join("seen")).await
+        self.looks.changes(&self.left.directory).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

@@ -54,8 +54,6 @@ pub(super) struct LocalSandbox {
     script: Option<PathBuf>,
     /// What steps were told where to hand over, and may have left there.
     handovers: Vec<Handover>,
-    /// There may be a file of what was seen of the directory.
-    seen: bool,
     looks: Looks,
     writing: Writing,
 }
@@ -80,7 +78,6 @@ impl LocalSandbox {
             steps: 0,
             script: None,
             handovers: Vec::new(),
-            seen: false,
             looks: Looks::default(),
             writing: Writing::default(),
         }
@@ -110,9 +107,6 @@ impl LocalSandbox {
         self.remove_script();
         for handover in std::mem::take(&mut self.handovers) {
             let _ = fs::remove_file(self.beside(name(handover)));
-        }
-        if std::mem::take(&mut self.seen) {
-            let _ = fs::remove_file(self.beside("seen"));
         }
     }
 
@@ -174,13 +168,11 @@ impl Sandbox for LocalSandbox {
 
     async fn note(&mut self) -> Result<(), ExecutorError> {
         self.make_directory().await?;
-        self.seen = true;
-        let seen = self.beside("seen");
-        self.looks.note(&self.start, seen).await
+        self.looks.note(&self.start).await
     }
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
-        self.looks.changes(&self.start, self.beside("seen")).await
+        self.looks.changes(&self.start).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

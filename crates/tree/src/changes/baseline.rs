@@ -172,7 +172,10 @@ impl Baseline {
     }
 
     pub(super) fn list(&self, children: Children) -> &[Known] {
-        self.known.get(children.start as usize..).and_then(|rest| rest.get(..children.count as usize)).unwrap_or_default()
+        self.known
+            .get(children.start as usize..)
+            .and_then(|rest| rest.get(..children.count as usize))
+            .unwrap_or_default()
     }
 
     pub(super) fn name(&self, known: &Known) -> &OsStr {
@@ -215,4 +218,3 @@ impl Baseline {
         found
     }
 }
-

@@ -148,6 +148,7 @@ impl Manifest {
 
     /// Makes a manifest of entries that a walk found, in order, on a filesystem, where names can't be wrong; their files were
     /// told their places by a [`packing::Packer`].
+    #[cfg(feature = "snapshot")]
     pub(crate) fn of_settled(entries: Vec<Entry>, packs: Vec<Digest>) -> Result<Self, ManifestError> {
         let manifest = Self { entries, packs };
         if manifest.entries.iter().any(|entry| entry.path.as_os_str().len() > MAX_PATH) {
@@ -157,6 +158,7 @@ impl Manifest {
     }
 
     /// The tree that is the one entry of this one.
+    #[cfg(feature = "snapshot")]
     pub(crate) fn without_name(self) -> Result<Self, ManifestError> {
         let entries = self.entries.into_iter().map(|entry| Entry { path: PathBuf::new(), ..entry }).collect();
         Self::new(entries, self.packs)
