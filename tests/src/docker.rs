@@ -237,6 +237,7 @@ impl Engine {
         self.import(IMAGE, &["ENV FROM_IMAGE=image PATH=/bin:/usr/bin"], &full);
         // What the examples name.
         self.import("busybox:stable", &[], &full);
+        self.import("busybox:musl", &[], &full);
         self.import(IMAGE_OF_ANN, &["USER ann"], &full);
         self.import(EMPTY_IMAGE, &[], &packed(&root.join("tmp")));
         drop(fs::remove_dir_all(root));

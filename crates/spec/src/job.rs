@@ -9,11 +9,13 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::backoff::Backoff;
+use crate::expression::Template;
 use crate::names::{JobType, QueueName};
 use crate::priority::Priority;
 use crate::requirements::{Capability, ExecutorKind, Requirements};
 use crate::resources::Resources;
 use crate::step::{Step, StepCommand};
+use crate::step_image::{StepImage, wrong_image, wrong_user};
 use crate::time::{Span, Timestamp};
 use crate::workflow::{Provider, WorkflowJob};
 
@@ -164,6 +166,10 @@ impl JobSpec {
             (self.directory.is_some(), Capability::Directory),
             (!self.inherit.is_empty(), Capability::Inherit),
             (providers.any(Provider::runs_a_program), Capability::Providers),
+            (
+                executor != ExecutorKind::Oci && self.steps.iter().any(|step| step.image.is_some()),
+                Capability::Containers,
+            ),
         ];
         Requirements {
             executor,
@@ -185,7 +191,11 @@ impl JobSpec {
             return Err(wrong("steps", format!("has {} entries; at most {MAX_STEPS} are allowed", self.steps.len())));
         }
         for (index, step) in self.steps.iter().enumerate() {
-            validate_step(&format!("steps[{index}]"), step)?;
+            let at = format!("steps[{index}]");
+            validate_step(&at, step)?;
+            if let Some(image) = &step.image {
+                self.validate_image(&at, image)?;
+            }
         }
         validate_env("env", &self.env)?;
         for (index, name) in self.inherit.iter().enumerate() {
@@ -241,6 +251,31 @@ impl JobSpec {
             return Err(wrong("resources.pids", "give at least 1"));
         }
         Ok(())
+    }
+}
+
+impl JobSpec {
+    /// Whether a step may have a container of its own, and that one.
+    fn validate_image(&self, at: &str, image: &StepImage) -> Result<(), SpecError> {
+        let kind = self.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind);
+        if !matches!(kind, ExecutorKind::Local | ExecutorKind::Oci) {
+            let kind = kind.as_str();
+            let text =
+                format!("is for jobs on `local` and `oci`; this one is on `{kind}`, which has its own place for steps");
+            return Err(wrong(format!("{at}.image"), text));
+        }
+        if self.directory.is_some() {
+            let text = "mounts the job directory, which it gives to its user; leave out the job's `directory`";
+            return Err(wrong(format!("{at}.image"), text));
+        }
+        // What stands for a value of a matrix is none yet.
+        if let Some(problem) = wrong_image(&image.name).filter(|_| !Template::is_in(&image.name)) {
+            return Err(wrong(format!("{at}.image"), problem));
+        }
+        if let Some(problem) = image.user.as_deref().and_then(wrong_user) {
+            return Err(wrong(format!("{at}.image.user"), problem));
+        }
+        validate_env(&format!("{at}.image.container_env"), &image.container_env)
     }
 }
 
@@ -360,6 +395,7 @@ impl PartialEq for SpecJson {
 mod tests {
     use super::*;
     use crate::quantity::Bytes;
+    use crate::workflow::ExecutorChoice;
 
     fn valid() -> JobSpec {
         JobSpec::new(vec![Step::new(StepCommand::Argv(vec!["true".to_owned()]))])
@@ -375,6 +411,24 @@ mod tests {
         assert_eq!(spec.requirements().class().as_str(), "local +limit_memory gpu=a100");
     }
 
+    fn image(name: &str, user: &str) -> StepImage {
+        StepImage { name: name.to_owned(), user: Some(user.to_owned()), ..StepImage::default() }
+    }
+
+    #[test]
+    fn a_step_with_an_image_asks_for_a_worker_that_runs_containers() {
+        let mut spec = valid();
+        spec.steps[0].image = Some(image("a", "1"));
+        assert_eq!(spec.requirements().class().as_str(), "local +containers");
+        assert_eq!(spec.validate(), Ok(()));
+        let of = |kind| ExecutorChoice { kind, name: "x".to_owned(), options: serde_json::Value::Null };
+        let on = |kind| Some(Box::new(WorkflowJob { executor: of(kind), ..WorkflowJob::default() }));
+        spec.workflow = on(ExecutorKind::Oci);
+        assert_eq!(spec.requirements().class().as_str(), "oci");
+        spec.workflow = on(ExecutorKind::Hooks);
+        assert!(spec.validate().expect_err("hooks").problem.contains("`local` and `oci`"));
+    }
+
     #[test]
     fn a_source_of_variables_that_is_a_program_asks_for_a_worker_that_runs_it() {
         let mut spec = valid();
@@ -387,7 +441,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         type Break = fn(&mut JobSpec);
-        let cases: [(Break, &str); 9] = [
+        let cases: [(Break, &str); 12] = [
             (|job| job.steps.clear(), "steps"),
             (|job| job.steps[0].command = StepCommand::Argv(vec![]), "steps[0].argv"),
             (|job| job.steps[0].command = StepCommand::Argv(vec!["a".into(), "\0".into()]), "steps[0].argv[1]"),
@@ -397,6 +451,15 @@ mod tests {
             (|job| job.concurrency_limit = Some(2), "concurrency_limit"),
             (|job| job.timeout = Some(Span::default()), "timeout"),
             (|job| job.resources.memory = Some(Bytes(5)), "resources.memory"),
+            (|job| job.steps[0].image = Some(image("a b", "1")), "steps[0].image"),
+            (|job| job.steps[0].image = Some(image("a", ":")), "steps[0].image.user"),
+            (
+                |job| {
+                    job.steps[0].image = Some(image("a", "1"));
+                    job.directory = Some("/here".into());
+                },
+                "steps[0].image",
+            ),
         ];
         assert_eq!(valid().validate(), Ok(()));
         for (break_it, field) in cases {

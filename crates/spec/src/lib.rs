@@ -17,6 +17,7 @@ mod requirements;
 mod resources;
 mod retry;
 mod step;
+mod step_image;
 mod time;
 pub mod workflow;
 mod written;
@@ -33,4 +34,5 @@ pub use requirements::{Capability, ClassError, ExecutorKind, Offers, Requirement
 pub use resources::Resources;
 pub use retry::Retry;
 pub use step::{BinaryStep, Step, StepCommand};
+pub use step_image::StepImage;
 pub use time::{Span, SpanError, Timestamp};

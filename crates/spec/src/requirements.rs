@@ -57,12 +57,21 @@ pub enum Capability {
     Inherit,
     /// Run programs for the variables they print, `sops` among them. Needs `--allow providers`.
     Providers,
+    /// Run a step of a job in a container, when the job itself is in none. Needs `--allow oci`.
+    Containers,
 }
 
 impl Capability {
     /// All capabilities.
-    pub const ALL: [Self; 6] =
-        [Self::LimitCpu, Self::LimitMemory, Self::LimitPids, Self::Directory, Self::Inherit, Self::Providers];
+    pub const ALL: [Self; 7] = [
+        Self::LimitCpu,
+        Self::LimitMemory,
+        Self::LimitPids,
+        Self::Directory,
+        Self::Inherit,
+        Self::Providers,
+        Self::Containers,
+    ];
 
     /// The name on the wire.
     #[must_use]
@@ -74,6 +83,7 @@ impl Capability {
             Self::Directory => "directory",
             Self::Inherit => "inherit",
             Self::Providers => "providers",
+            Self::Containers => "containers",
         }
     }
 }

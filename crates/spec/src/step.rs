@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::condition::Condition;
 use crate::digest::Digest;
 use crate::retry::Retry;
+use crate::step_image::{StepImage, WrittenImage};
 use crate::time::Span;
 use crate::workflow::Provider;
 
@@ -56,6 +57,8 @@ pub struct Step {
     pub continue_on_error: bool,
     /// Where it starts, from the job directory.
     pub workdir: Option<String>,
+    /// What a container of its own is made of, on the same job directory; the job's place without.
+    pub image: Option<StepImage>,
     /// Sources of variables between the job's and its own `env`.
     pub env_from: Vec<Provider>,
 }
@@ -73,6 +76,7 @@ impl Step {
             retry: None,
             continue_on_error: false,
             workdir: None,
+            image: None,
             env_from: Vec::new(),
         }
     }
@@ -104,6 +108,9 @@ pub(crate) struct WrittenStep {
     continue_on_error: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workdir: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<WrittenImage>)]
+    image: Option<StepImage>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     env_from: Vec<Provider>,
 }
@@ -139,6 +146,7 @@ impl TryFrom<WrittenStep> for Step {
             retry,
             continue_on_error,
             workdir,
+            image,
             env_from,
         } = written;
         let command = match (argv, run, binary) {
@@ -157,6 +165,7 @@ impl TryFrom<WrittenStep> for Step {
             retry,
             continue_on_error,
             workdir,
+            image,
             env_from,
         })
     }
@@ -172,6 +181,7 @@ impl From<Step> for WrittenStep {
             retry: step.retry,
             continue_on_error: step.continue_on_error,
             workdir: step.workdir,
+            image: step.image,
             env_from: step.env_from,
             ..Self::default()
         };

@@ -132,6 +132,7 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
         (Capability::Directory, options.policy.directory),
         (Capability::Inherit, options.policy.inherit != Inherit::Nothing),
         (Capability::Providers, options.policy.providers),
+        (Capability::Containers, options.policy.containers != Containers::None),
     ];
     let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
     let command = options.policy.command.then_some(ExecutorKind::Command);

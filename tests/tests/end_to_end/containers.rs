@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use executr_tests::background::{Background, Home};
-use executr_tests::docker::{self, Engine, IMAGE};
+use executr_tests::docker::{self, Engine, IMAGE, IMAGE_OF_ANN};
 use executr_tests::program::{contained_agent, root};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -111,6 +111,87 @@ fn the_example_runs_as_it_is() {
     for line in ["[check] hello from a container", "[check] 1000", "[check] and nothing else can be written"] {
         assert!(told.lines().any(|found| found == line), "no line {line:?} in {told}");
     }
+}
+
+#[test]
+fn the_example_of_steps_with_images_runs_as_it_is() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    let output = executr(&home, &engine, &["run", "examples/step-images.yaml"]).current_dir(root()).output().unwrap();
+    let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    for line in [
+        "[release] made here",
+        "[release] version 1.4, signed by nobody (1000)",
+        "[check-libc-musl] from the job's container",
+        "[check-libc-musl] and from the step's",
+    ] {
+        assert!(told.lines().any(|found| found == line), "no line {line:?} in {told}");
+    }
+    assert_eq!(engine.count(&label("step-images")), 0);
+}
+
+#[test]
+fn a_step_in_a_container_of_its_own_shares_only_the_job_directory() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    let own = format!("image: {{name: {IMAGE}, user: ann}}");
+    for (at, executor) in [
+        "{kind: local}".to_owned(),
+        format!("{{kind: oci, image: {IMAGE}, network: none}}"),
+        format!("{{kind: oci, image: {IMAGE_OF_ANN}, network: none, mode: isolated}}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = unique(&format!("imaged-{at}"));
+        let content = format!(
+            "name: {name}
+jobs:
+  a:
+    copy_repo: false
+    executor: {executor}
+    files: {{given: text}}
+    steps:
+      - run: |
+          set -e; mkdir -p sub; echo a > sub/file; echo 'A=1' >> $JOB_ENV; touch /tmp/executr-{name} || :
+      - {own}
+        workdir: sub
+        retry: {{max_attempts: 2, min_time: 10ms}}
+        run: |
+          set -e; test -n \"$FROM_IMAGE\"; test $(id -u) = 1000; test -f ../given; test $A = 1; test ! -e /tmp/executr-{name}
+          echo \"try $(cat tried 2>/dev/null)\"; echo again >> tried; test $(wc -l < tried) = 2; rm file; echo 'B=2' >> $JOB_ENV
+          echo c=3 >> $STEP_OUTPUT; mkdir -m 700 mine; echo x > mine/x
+      - name: after
+        env: {{C: '${{{{ previous_step.outputs.c }}}}'}}
+        run: |
+          set -e; test ! -e sub/file; test $B$C = 23; cat sub/mine/x; echo y >> sub/mine/x; rm -f /tmp/executr-{name}
+      - {own}
+        continue_on_error: true
+        run: exit 3
+      - {own}
+        if: \"! test -e sub\"
+        run: exit 4
+"
+        )
+        .replace("\\\"", "\"");
+        let output = executr(&home, &engine, &["run", &file(&home, &name, &content)]).output().unwrap();
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{executor}: {told}");
+        assert!(told.contains("try again"), "{executor}: {told}");
+        assert_eq!(engine.count(&label(&name)), 0, "{executor}");
+    }
+}
+
+#[test]
+fn a_step_whose_image_is_not_there_fails() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    let content = "jobs: {a: {copy_repo: false, executor: local, steps: [{image: no.example/such, run: 'true'}]}}";
+    let path = file(&home, "missing", content);
+    let output = executr(&home, &engine, &["run", &path]).output().unwrap();
+    let told = text(&output.stdout);
+    assert!(!output.status.success() && told.contains("no.example/such"), "{told}");
 }
 
 const MODES: [&str; 2] = ["shared", "isolated"];

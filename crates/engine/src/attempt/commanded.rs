@@ -67,7 +67,7 @@ impl Attempt<'_> {
         let env = environment::of_step(self.spec, around, []);
         let machine = Arc::clone(self.engine.workspaces.machine());
         let workspace = CommandWorkspace::new(self.engine.command.clone(), machine, options, given, env);
-        self.room(&workspace, plan).await
+        self.room(&workspace, plan, self.job_deadline()).await
     }
 }
 

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Sandbox, Workspace};
+use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Place, Sandbox, Workspace};
 use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
+use super::execution::Deadline;
 use super::steps::Progress;
 use super::{Attempt, lost};
 use crate::host::Containers;
 use crate::verdict::StepVerdict;
 
 /// The settings of a job's containers.
-fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
+pub(super) fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
     let choice = spec.workflow.as_deref().map(|workflow| &workflow.executor);
     let settings = choice.map(|choice| choice.options.clone()).unwrap_or_default();
     serde_json::from_value(settings).map_err(|error| {
@@ -29,7 +30,7 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     let refused = |what: &str, word: &str| {
         Err(StepVerdict::failed(format!("this worker {what}; start it with `--allow {word}`"), true))
     };
-    let options = options(spec)?;
+    let options = if is_contained(spec) { options(spec)? } else { OciOptions::default() };
     if allowed == Containers::None {
         return refused("runs no containers", "oci");
     }
@@ -48,6 +49,11 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     Ok(())
 }
 
+/// Whether a job runs in a container.
+pub(super) fn is_contained(spec: &JobSpec) -> bool {
+    spec.workflow.as_ref().is_some_and(|workflow| workflow.executor.kind == ExecutorKind::Oci)
+}
+
 /// Whether nobody answers in a container any more: somebody has removed it.
 fn is_gone(error: &ExecutorError) -> bool {
     matches!(error, ExecutorError::Agent(KeeperError::Call { .. } | KeeperError::Lost))
@@ -62,7 +68,7 @@ struct Contained {
 impl Attempt<'_> {
     /// Whether the job runs in a container.
     pub(super) fn is_contained(&self) -> bool {
-        self.spec.workflow.as_ref().is_some_and(|workflow| workflow.executor.kind == ExecutorKind::Oci)
+        is_contained(self.spec)
     }
 
     pub(super) async fn run_contained(&mut self, plan: JobPlan) -> Progress {
@@ -74,9 +80,10 @@ impl Attempt<'_> {
 
     async fn contained(&mut self, plan: JobPlan) -> Result<Contained, StepVerdict> {
         let options = options(self.spec)?;
+        let plan = JobPlan { place: Place::Sandbox, ..plan };
         if options.mode == Mode::Isolated {
-            let workspace = self.open(options).await?;
-            let sandbox = self.room(workspace.as_ref(), plan).await?;
+            let workspace = self.open(options, self.labels(), self.job_deadline()).await?;
+            let sandbox = self.room(workspace.as_ref(), plan, self.job_deadline()).await?;
             return Ok(Contained { sandbox, _in_use: None });
         }
         let workflow = self.spec.workflow.as_deref();
@@ -99,24 +106,34 @@ impl Attempt<'_> {
                 }
             }
         }
-        let workspace = self.open(options).await?;
+        let workspace = self.open(options, self.labels(), self.job_deadline()).await?;
         setup.container = Some(Arc::clone(&workspace));
         drop(setup);
-        let sandbox = self.room(workspace.as_ref(), plan).await?;
+        let sandbox = self.room(workspace.as_ref(), plan, self.job_deadline()).await?;
         Ok(Contained { sandbox, _in_use: Some(in_use) })
     }
 
-    /// The containers of the job's executor. Whoever gives up waiting leaves nothing half made.
-    async fn open(&mut self, options: OciOptions) -> Result<Arc<dyn Workspace>, StepVerdict> {
+    /// What containers of the job's executor are marked with.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
         labels.extend(self.run.map(|run| ("executr.run".to_owned(), run.run.to_string())));
         if let Some(workflow) = self.spec.workflow.as_deref() {
             labels.insert("executr.workflow".to_owned(), workflow.workflow.clone());
             labels.insert("executr.executor".to_owned(), workflow.executor.name.clone());
         }
+        labels
+    }
+
+    /// Containers of a job. Whoever gives up waiting leaves nothing half made.
+    pub(super) async fn open(
+        &mut self,
+        options: OciOptions,
+        labels: BTreeMap<String, String>,
+        deadline: Deadline,
+    ) -> Result<Arc<dyn Workspace>, StepVerdict> {
         let (host, machine) = (Arc::clone(&self.engine.oci), Arc::clone(self.engine.workspaces.machine()));
         let opening = OciWorkspace::open(host, machine, JobId(Uuid::new_v4()), options, labels);
-        let opened = self.wait_for(opening, self.job_deadline()).await.map_err(StepVerdict::ended_early)?;
+        let opened = self.wait_for(opening, deadline).await.map_err(StepVerdict::ended_early)?;
         Ok(Arc::new(opened.map_err(|error| lost(&error))?))
     }
 
@@ -125,8 +142,9 @@ impl Attempt<'_> {
         &mut self,
         workspace: &dyn Workspace,
         plan: JobPlan,
+        deadline: Deadline,
     ) -> Result<Box<dyn Sandbox>, StepVerdict> {
-        let room = self.wait_for(workspace.setup_job(plan), self.job_deadline()).await;
+        let room = self.wait_for(workspace.setup_job(plan), deadline).await;
         room.map_err(StepVerdict::ended_early)?.map_err(|error| lost(&error))
     }
 }
@@ -134,6 +152,7 @@ impl Attempt<'_> {
 #[cfg(test)]
 mod tests {
     use executr_spec::workflow::{ExecutorChoice, WorkflowJob};
+    use executr_spec::{Step, StepCommand, StepImage};
     use serde_json::json;
 
     use super::*;
@@ -157,6 +176,11 @@ mod tests {
             assert!(text.contains("--allow oci-host"), "{text}");
             assert!(check(&spec, Containers::Any).is_ok());
         }
+        let mut step = Step::new(StepCommand::Run("true".to_owned()));
+        step.image = Some(StepImage { name: "i".to_owned(), ..StepImage::default() });
+        let local = JobSpec::new(vec![step]);
+        assert!(refused(&local, Containers::None).contains("--allow oci"));
+        assert!(check(&local, Containers::Confined).is_ok());
         let wrong = refused(&spec(json!({"imag": "i"})), Containers::Any);
         assert!(wrong.contains("box") && wrong.contains("imag"), "{wrong}");
     }

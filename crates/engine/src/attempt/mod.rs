@@ -4,7 +4,7 @@
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
 //! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container; [`commanded`]: one behind
-//!   a command;
+//!   a command; [`imaged`]: a step's own container on the job directory;
 //! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`sources`]: asking for variables that aren't written in the file;
@@ -21,6 +21,7 @@ mod early;
 mod execution;
 mod files;
 mod handover;
+mod imaged;
 mod marks;
 mod scope;
 mod sources;
@@ -156,7 +157,7 @@ impl Engine {
             let message = "this worker runs no hooks; start it with `--allow hooks`";
             return Err(StepVerdict::failed(message, true));
         }
-        if kind == ExecutorKind::Oci {
+        if kind == ExecutorKind::Oci || spec.steps.iter().any(|step| step.image.is_some()) {
             contained::check(spec, self.policy.containers)?;
         }
         if kind == ExecutorKind::Command {
@@ -212,16 +213,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(mut self) -> FinishedAttempt {
-        let plan = JobPlan {
-            job: self.fence.job,
-            attempt: self.fence.attempt,
-            place: self.spec.directory.as_ref().map_or(Place::Sandbox, |path| Place::Directory(path.into())),
-            limits: Limits {
-                cpu_millis: self.spec.resources.cpu.map_or(0, |cpu| cpu.0),
-                memory_bytes: self.spec.resources.memory.map_or(0, |memory| memory.0),
-                pids: self.spec.resources.pids.unwrap_or(0),
-            },
-        };
+        let plan = self.plan();
         let progress = if self.is_hooked() {
             self.run_hooked(plan).await
         } else if self.is_contained() {
@@ -235,6 +227,20 @@ impl Attempt<'_> {
             }
         };
         self.finish(progress).await
+    }
+
+    /// What the attempt asks of its place.
+    fn plan(&self) -> JobPlan {
+        JobPlan {
+            job: self.fence.job,
+            attempt: self.fence.attempt,
+            place: self.spec.directory.as_ref().map_or(Place::Sandbox, |path| Place::Directory(path.into())),
+            limits: Limits {
+                cpu_millis: self.spec.resources.cpu.map_or(0, |cpu| cpu.0),
+                memory_bytes: self.spec.resources.memory.map_or(0, |memory| memory.0),
+                pids: self.spec.resources.pids.unwrap_or(0),
+            },
+        }
     }
 
     /// In a place of the job's own, which is cleaned up or kept at the end.

@@ -208,11 +208,10 @@ impl Attempt<'_> {
             Ok(command) => command,
             Err(verdict) => return Ran::Refused(verdict),
         };
-        let env = self.environment(sandbox, Some((index, step)), declared.as_ref());
         if let Condition::Shell(script) = &step.condition {
             let plan = StepPlan {
                 program: Program::Script(Bytes::copy_from_slice(script.as_bytes())),
-                env: env.clone(),
+                env: self.environment(sandbox, Some((index, step)), declared.as_ref()),
                 workdir: workdir.clone(),
                 last: false,
             };
@@ -228,9 +227,8 @@ impl Attempt<'_> {
             index,
             step,
             command,
-            env,
             workdir,
-            declared: declared.unwrap_or_default(),
+            declared,
             capture: wanted.capture(index),
             last: index + 1 == self.spec.steps.len() && !self.saves_outputs(),
         };

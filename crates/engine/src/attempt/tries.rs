@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use executr_api::{StepOutcome, Usage};
 use executr_executors::contract::{Handover, Sandbox, StepPlan};
 use executr_spec::{Step, StepCommand};
 use tokio::time::Instant;
 
 use super::capture::Capture;
-use super::execution::{Begin, StepEnd, is_busy, passed, program};
+use super::execution::{Begin, Deadline, StepEnd, is_busy, passed, program};
 use super::{Attempt, acts, handover, lost};
 use crate::verdict::{self, Ending, StepVerdict};
 
@@ -22,12 +21,10 @@ pub(super) struct Planned<'a> {
     pub(super) step: &'a Step,
     /// What it runs, expressions in its words evaluated.
     pub(super) command: Cow<'a, StepCommand>,
-    /// The whole environment, each `KEY=VALUE`.
-    pub(super) env: Vec<Bytes>,
     /// Where it starts, from the job directory.
     pub(super) workdir: Option<PathBuf>,
-    /// What of it is declared.
-    pub(super) declared: BTreeMap<String, String>,
+    /// What is declared for it, when that isn't just written.
+    pub(super) declared: Option<BTreeMap<String, String>>,
     /// Which streams later expressions name.
     pub(super) capture: Capture,
     /// Nobody looks into the job directory after it.
@@ -60,22 +57,17 @@ impl Attempt<'_> {
         let marks = self.marks(step, planned.index);
         let mut total = None;
         let mut attempt = 1;
+        let nothing = BTreeMap::new();
         loop {
-            self.mark_start(marks.as_ref(), attempt, &planned.declared);
+            self.mark_start(marks.as_ref(), attempt, planned.declared.as_ref().unwrap_or(&nothing));
             let started = Instant::now();
             planned.capture.clear();
-            let (mut verdict, usage) = self.try_once(sandbox, &mut planned, attempt == most).await;
-            total = usage.map_or(total, |usage| Some(total.map_or(usage, |before: Usage| before.then(usage))));
-            let outputs = match self.taken(sandbox).await {
-                Ok(outputs) => outputs,
-                Err(problem) => {
-                    // What failed already is told instead.
-                    if verdict.is_success() {
-                        verdict = StepVerdict::failed(problem, true);
-                    }
-                    BTreeMap::new()
-                }
+            let deadline = self.deadline(step);
+            let (verdict, usage, outputs) = match &step.image {
+                None => self.try_in(sandbox, &mut planned, attempt == most, deadline).await,
+                Some(image) => self.try_in_image(sandbox, image, &mut planned, deadline).await,
             };
+            total = usage.map_or(total, |usage| Some(total.map_or(usage, |before: Usage| before.then(usage))));
             let delay = (attempt < most && self.may_repeat(&verdict)).then(|| retry.waits().delay(attempt));
             self.mark_end(marks.as_ref(), attempt, &verdict, started.elapsed(), delay);
             let Some(delay) = delay else {
@@ -119,14 +111,36 @@ impl Attempt<'_> {
         }
     }
 
+    /// One try, and what it hands over.
+    pub(super) async fn try_in(
+        &mut self,
+        sandbox: &mut dyn Sandbox,
+        planned: &mut Planned<'_>,
+        is_last_try: bool,
+        deadline: Deadline,
+    ) -> (StepVerdict, Option<Usage>, BTreeMap<String, String>) {
+        let (mut verdict, usage) = self.try_once(sandbox, planned, is_last_try, deadline).await;
+        let outputs = match self.taken(sandbox).await {
+            Ok(outputs) => outputs,
+            Err(problem) => {
+                // What failed already is told instead.
+                if verdict.is_success() {
+                    verdict = StepVerdict::failed(problem, true);
+                }
+                BTreeMap::new()
+            }
+        };
+        (verdict, usage, outputs)
+    }
+
     async fn try_once(
         &mut self,
         sandbox: &mut dyn Sandbox,
         planned: &mut Planned<'_>,
         is_last_try: bool,
+        deadline: Deadline,
     ) -> (StepVerdict, Option<Usage>) {
         let (step, index) = (planned.step, planned.index);
-        let deadline = self.deadline(step);
         let mut binary = None;
         if let StepCommand::Binary(wanted) = &*planned.command {
             match self.fetch(wanted, deadline).await {
@@ -139,7 +153,7 @@ impl Attempt<'_> {
         let last = planned.last && is_last_try && (index == 0 || binary.is_none());
         let plan = StepPlan {
             program: program(&planned.command, binary.as_ref()),
-            env: if is_last_try { std::mem::take(&mut planned.env) } else { planned.env.clone() },
+            env: self.environment(sandbox, Some((index, step)), planned.declared.as_ref()),
             workdir: planned.workdir.clone(),
             last,
         };

@@ -60,6 +60,8 @@ pub(super) struct LocalSandbox {
 
 impl LocalSandbox {
     pub(super) fn new(keeper: Keeper, pool: Pool, place: JobPlace, job: JobPlan, run_as: Arc<RunAs>) -> Self {
+        // What is in a directory that was there before may be somebody else's.
+        let to_give = job.place != Place::Sandbox && !run_as.user.is_empty();
         let (start, directory) = match job.place {
             Place::Sandbox => (place.directory.clone(), Directory::Wanted),
             Place::Directory(path) => (path, Directory::Gone),
@@ -73,7 +75,7 @@ impl LocalSandbox {
             limits: job.limits,
             run_as,
             directory,
-            to_give: false,
+            to_give,
             kept: None,
             steps: 0,
             script: None,
@@ -131,7 +133,7 @@ impl Sandbox for LocalSandbox {
             DirBuilder::new().mode(0o700).create(&self.start).map_err(failed)?;
             self.directory = Directory::Made;
         }
-        self.to_give = self.directory == Directory::Made;
+        self.to_give |= self.directory == Directory::Made;
         Ok(())
     }
 

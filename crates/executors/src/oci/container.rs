@@ -75,11 +75,16 @@ impl Container {
         let engine = host.engine(options.engine.as_deref()).await?;
         let image = engine.image(&options.image, options.pull).await?;
         let limits = purpose.plan.limits;
+        let of_job = match &purpose.plan.place {
+            Place::Directory(path) => Some(path.clone()),
+            Place::Sandbox => None,
+        };
         let plan = JobPlan { place: Place::Sandbox, limits: Limits::default(), ..purpose.plan };
         let mut scratch = machine.setup_job(plan).await?;
         let started = async {
             let directories = Directories::make(scratch.as_mut()).await?;
-            let plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
+            let mut plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
+            plan.mounts.extend(of_job.map(|path| Mount { source: path.clone(), target: path, read_only: false }));
             let id = engine.start(plan).await?;
             Ok::<_, ExecutorError>((id, directories))
         };
@@ -119,9 +124,9 @@ impl Container {
         }
     }
 
-    /// Room for one job.
+    /// Room for one job. A directory that is there already was mounted for it.
     pub(super) async fn sandbox(&self, job: JobPlan) -> Result<Box<dyn Sandbox>, ExecutorError> {
-        self.jobs.setup_job(JobPlan { place: Place::Sandbox, limits: Limits::default(), ..job }).await
+        self.jobs.setup_job(JobPlan { limits: Limits::default(), ..job }).await
     }
 
     /// Ends and removes it, with all that lies in its directories. Said again, it does nothing.

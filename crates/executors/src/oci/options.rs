@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::engine::Mount;
 
 /// The settings of an executor of kind `oci`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct OciOptions {
     /// What containers are made of.

@@ -22,6 +22,7 @@ pub struct OciWorkspace {
     host: Arc<OciHost>,
     machine: Arc<dyn Workspace>,
     options: Arc<OciOptions>,
+    id: JobId,
     labels: BTreeMap<String, String>,
     limits: LimitOffers,
     /// The one that jobs share.
@@ -30,7 +31,8 @@ pub struct OciWorkspace {
 
 impl OciWorkspace {
     /// Sets up what jobs share: a container named after `id`, or nothing yet where each has its own. `machine` makes
-    /// directories here, and `labels` say what the containers are for.
+    /// directories here, and `labels` say what the containers are for. The one container of a job that has its directory
+    /// already (`Place::Directory`) is named after `id` as well.
     ///
     /// # Errors
     /// When there is no engine, no image or no container.
@@ -46,6 +48,7 @@ impl OciWorkspace {
             host,
             machine,
             options: Arc::new(options),
+            id,
             labels,
             limits: if is_shared {
                 not_of_one_job()
@@ -100,12 +103,18 @@ impl Workspace for OciWorkspace {
                     return Err(ExecutorError::Limit { limit, reason: reason.clone() });
                 }
             }
+            let job = JobPlan { place: Place::Sandbox, ..job };
             let (place, variables) = (container.sandbox(job).await?, Arc::clone(&container.variables));
             return Ok(Box::new(ContainedSandbox { place, variables, own: None }));
         }
         let mut labels = self.labels.clone();
-        labels.insert("executr.job".to_owned(), job.job.to_string());
-        let own = self.start(job.clone(), labels).await?;
+        labels.entry("executr.job".to_owned()).or_insert_with(|| job.job.to_string());
+        let mut of_container = job.clone();
+        if matches!(job.place, Place::Directory(_)) {
+            // The job may have a directory of its own name on this machine.
+            of_container.job = self.id;
+        }
+        let own = self.start(of_container, labels).await?;
         let (place, variables) = (own.sandbox(job).await?, Arc::clone(&own.variables));
         Ok(Box::new(ContainedSandbox { place, variables, own: Some(own) }))
     }

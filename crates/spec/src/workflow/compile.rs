@@ -261,6 +261,9 @@ fn decide(spec: &mut JobSpec, values: &BTreeMap<String, Value>) -> Result<(), St
         if let Some(workdir) = &mut step.workdir {
             *workdir = substitute(workdir, values)?;
         }
+        if let Some(image) = &mut step.image {
+            image.name = substitute(&image.name, values)?;
+        }
     }
     for label in spec.labels.values_mut().chain(&mut spec.concurrency_key) {
         *label = substitute(label, values)?;

@@ -132,7 +132,7 @@ fn a_matrix_makes_a_job_each() {
   test:
     matrix: {py: ['3.11', '3.12'], os: [linux, mac], exclude: [{os: mac, py: '3.11'}], max_parallel: 2}
     labels: {os: '${{ matrix.os }}'}
-    steps: [{run: make, workdir: 'src/${{ matrix.os }}', env: {PY: '${{ matrix.py }}'}}]
+    steps: [{run: make, image: 'py:${{ matrix.py }}', workdir: 'src/${{ matrix.os }}', env: {PY: '${{ matrix.py }}'}}]
     outputs: {dist: out, 'log-${{ matrix.os }}-${{ matrix.py }}': 'log/${{ matrix.py }}.txt'}
   publish:
     needs: test
@@ -143,6 +143,7 @@ fn a_matrix_makes_a_job_each() {
     assert_eq!(names(&plan), ["test-os-linux-py-3.11", "test-os-linux-py-3.12", "test-os-mac-py-3.12", "publish"]);
     let mac = job(&plan, "test-os-mac-py-3.12");
     assert_eq!(mac.spec.concurrency(), Some(("matrix:test", 2)));
+    assert!(mac.spec.steps[0].image.as_ref().is_some_and(|image| image.name.starts_with("py:3")));
     assert_eq!((mac.spec.labels["os"].as_str(), mac.spec.steps[0].workdir.as_deref()), ("mac", Some("src/mac")));
     // What a worker evaluates is left to it.
     assert_eq!(mac.spec.steps[0].env["PY"], "${{ matrix.py }}");
@@ -339,7 +340,7 @@ jobs:
     needs: [build]
     if: "${{ needs.build.result == 'success' && matrix.os != 'mac' }}"
     matrix: {os: [linux, mac], include: [{os: bsd, old: true}], exclude: [{os: mac}], max_parallel: 1}
-    steps: [{run: make test}]
+    steps: [{run: make test, image: {name: alpine, user: 1000, container_env: {LEVEL: 4}}}]
     inputs: [lib, {name: doc, path: "docs/${{ matrix.os }}"}]
     timeout: 10m
     continue_on_error: true

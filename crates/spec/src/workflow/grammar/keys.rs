@@ -252,6 +252,7 @@ const STEP: Object = Object {
         ("deps", PACKAGES),
         ("uses", "there are no ready-made steps; write `run`"),
         ("working-directory", "write `workdir`"),
+        ("container", "write `image`"),
         ("shell", "begin the script with a line like `#!/usr/bin/env python3`"),
     ],
     ..object(
@@ -269,6 +270,11 @@ const STEP: Object = Object {
             key("env_from", PROVIDERS, "Sources of more variables, below its `env`."),
             key("workdir", Text, "Where it starts, from the job directory."),
             key(
+                "image",
+                OneOf(&[Text, Shape::Object(&STEP_IMAGE)]),
+                "Runs it in a container of its own of this image, on the same job directory. For jobs on `local` and `oci`.",
+            ),
+            key(
                 "if",
                 CONDITION,
                 "When it runs: `success()` by default, `${{ … }}`, or a script whose exit code says it.",
@@ -280,6 +286,23 @@ const STEP: Object = Object {
         ],
     )
 };
+
+const STEP_IMAGE: Object = object(
+    "an image",
+    &[
+        required("name", Text, "Its name, as the executor's `image` has it."),
+        key(
+            "user",
+            OneOf(&[Text, Count(0, u32::MAX)]),
+            "As whom the step runs, `USER` or `USER:GROUP`, numbers or names of the image; its own user by default.",
+        ),
+        key(
+            "container_env",
+            VARIABLES,
+            "Variables above the image's own and the executor's `container_env`, below all others.",
+        ),
+    ],
+);
 
 const BINARY: Object = object(
     "a binary",

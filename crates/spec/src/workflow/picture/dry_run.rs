@@ -72,6 +72,7 @@ fn of_step(written: &mut String, number: usize, step: &Step) {
     };
     let mut facts = Vec::new();
     facts.extend(condition(&step.condition).map(|condition| format!("if {condition}")));
+    facts.extend(step.image.as_ref().map(|image| format!("on image {}", image.name)));
     facts.extend(step.workdir.as_ref().map(|workdir| format!("in {workdir}")));
     facts.extend(step.retry.filter(|retry| retry.max_attempts > 1).map(tries));
     facts.extend(step.timeout.map(|timeout| format!("at most {timeout}")));

@@ -1,9 +1,14 @@
-//! The settings of an executor of kind `oci`, each looked at where it stands, so that what is wrong has a line.
+//! The settings of an executor of kind `oci` and of a step's own container, each looked at where it stands, so that what is wrong has a line.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::field::{Field, Reader};
+use crate::expression::Template;
 use crate::quantity::{Bytes, Millicores};
+use crate::step_image::{StepImage, wrong_image, wrong_user};
+use crate::workflow::file::{Place, Text};
 
 /// Words and switches, taken as they are once their shape is right.
 const PLAIN: [&str; 4] = ["mode", "pull", "network", "read_only"];
@@ -14,11 +19,8 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
         None => reader.tell(executor, "needs `image`, what its containers are made of"),
         Some(image) => {
             if let Some(name) = image.text() {
-                if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                    reader.tell(
-                        &image,
-                        "is no name of an image; write one like `debian:12` or `registry.example/team/image@sha256:…`",
-                    );
+                if let Some(wrong) = wrong_image(name) {
+                    reader.tell(&image, wrong);
                 }
                 options.insert("image".to_owned(), name.into());
             }
@@ -40,12 +42,8 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
     if let Some(field) = executor.get("user")
         && let Some(user) = field.scalar()
     {
-        if user.is_empty()
-            || user.starts_with(':')
-            || user.contains(char::is_whitespace)
-            || user.matches(':').count() > 1
-        {
-            reader.tell(&field, format!("`{user}` is no user; write `USER` or `USER:GROUP`, names or numbers"));
+        if let Some(wrong) = wrong_user(&user) {
+            reader.tell(&field, wrong);
         }
         options.insert("user".to_owned(), user.into());
     }
@@ -78,16 +76,43 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
         }
     }
     if let Some(field) = executor.get("container_env") {
-        let mut variables = Map::new();
-        for (name, value) in field.entries() {
-            if name.name.is_empty() || name.name.contains(['=', '\0']) {
-                reader.tell_at(name.at, &value.key, "is no name of a variable; leave out `=`");
-            }
-            variables.extend(value.scalar().map(|text| (name.name.clone(), Value::from(text))));
-        }
-        options.insert("container_env".to_owned(), variables.into());
+        let variables = variables(reader, &field).into_iter().map(|(name, text)| (name, Value::from(text)));
+        options.insert("container_env".to_owned(), variables.collect::<Map<_, _>>().into());
     }
     options
+}
+
+/// The image of a step with a container of its own.
+pub(super) fn step_image(reader: &mut Reader<'_>, field: &Field<'_>, texts: &mut Vec<Text>) -> Option<StepImage> {
+    let name = if field.is_map() { field.get("name") } else { Some(field.clone()) }?;
+    let mut image = StepImage { name: name.text()?.to_owned(), ..StepImage::default() };
+    if Template::is_in(&image.name) {
+        texts.push(name.expressive(Place::Cell, &image.name));
+    } else if let Some(wrong) = wrong_image(&image.name) {
+        reader.tell(&name, wrong);
+    }
+    if !field.is_map() {
+        return Some(image);
+    }
+    if let Some(field) = field.get("user") {
+        image.user = field.scalar();
+        if let Some(wrong) = image.user.as_deref().and_then(wrong_user) {
+            reader.tell(&field, wrong);
+        }
+    }
+    image.container_env = field.get("container_env").map(|field| variables(reader, &field)).unwrap_or_default();
+    Some(image)
+}
+
+fn variables(reader: &mut Reader<'_>, field: &Field<'_>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for (name, value) in field.entries() {
+        if name.name.is_empty() || name.name.contains(['=', '\0']) {
+            reader.tell_at(name.at, &value.key, "is no name of a variable; leave out `=`");
+        }
+        variables.extend(value.scalar().map(|text| (name.name.clone(), text)));
+    }
+    variables
 }
 
 fn texts(reader: &mut Reader<'_>, executor: &Field<'_>, key: &str, fits: fn(&str) -> bool, what: &str) -> Vec<String> {

@@ -29,6 +29,7 @@ pub(super) fn read(
         texts.push(field.expressive(Place::Cell, text));
         Some(text.to_owned())
     });
+    step.image = field.get("image").and_then(|field| super::container::step_image(reader, &field, texts));
     let condition_at = field.get("if").or_else(|| field.get("condition")).map_or(field.node.at, |field| field.node.at);
     (step, StepPlace { at: field.node.at, key: field.key.clone(), condition_at })
 }
