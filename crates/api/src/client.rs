@@ -7,6 +7,7 @@ use executr_spec::{Digest, JobId, JobType, Priority, QueueName, TokenId};
 use futures_util::stream::BoxStream;
 
 use crate::blobs::ByteStream;
+use crate::console::ConsoleLine;
 use crate::error::ApiError;
 use crate::job::{BulkCancelAnswer, JobStatus, JobView, SubmittedJob};
 use crate::output::OutputChunk;
@@ -123,6 +124,13 @@ pub trait Client: Send + Sync {
     /// # Errors
     /// `NotFound`.
     async fn output(&self, id: JobId, follow: OutputFollow) -> Result<OutputStream, ApiError>;
+
+    /// A line to the worker that runs this job, for a command beside the job's steps: the first frame asks for it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when the job isn't running, or where it runs there are no consoles; `Unavailable` when its
+    /// worker can't be reached.
+    async fn console(&self, id: JobId) -> Result<ConsoleLine, ApiError>;
 
     /// Counts over all jobs.
     ///

@@ -8,6 +8,7 @@ use executr_spec::{JobId, LeaseId, Offers, QueueName, SpecJson, WorkerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::console::ConsoleOrder;
 use crate::output::OutputChunk;
 use crate::run::{Artifact, RunContext, WorkspaceId};
 use crate::version::Version;
@@ -149,6 +150,9 @@ pub struct Orders {
     pub verdicts: Vec<ResultVerdict>,
     /// Workspaces whose runs need them no more: clean them up, then say so in `cleaned`.
     pub workspaces: Vec<WorkspaceId>,
+    /// Consoles that somebody wants in jobs of its. The same may come twice: it is served once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consoles: Vec<ConsoleOrder>,
     /// Take no new jobs, finish the running ones and exit.
     pub drain: bool,
     /// How long a lease lasts without renewal, in milliseconds.
@@ -164,6 +168,7 @@ impl Orders {
             && self.releases.is_empty()
             && self.verdicts.is_empty()
             && self.workspaces.is_empty()
+            && self.consoles.is_empty()
             && !self.drain
     }
 }

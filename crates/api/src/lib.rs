@@ -4,6 +4,7 @@
 //! The coordinator implements both traits in its own process, the client crate implements them over HTTP: there is one
 //! path, near or far. Types here are what JSON shows, and how long who calls in vain waits; nothing here does I/O.
 
+pub mod console;
 pub mod failpoint;
 pub mod output;
 

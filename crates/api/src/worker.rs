@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::blobs::ByteStream;
-use crate::error::ApiError;
+use crate::console::{ConsoleId, ConsoleLine};
+use crate::error::{ApiError, ErrorCode};
 use crate::exchange::{Fence, Orders, QueueWeight, Report};
 use crate::output::OutputChunk;
 
@@ -46,6 +47,15 @@ pub trait WorkerApi: Send + Sync {
     /// # Errors
     /// `LeaseLost`, also when the lease is lost before the last byte; `BadRequest` when the bytes are others, `TooLarge`.
     async fn put_blob(&self, fence: &Fence, token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError>;
+
+    /// Takes the host's end of a console that was ordered.
+    ///
+    /// # Errors
+    /// `NotFound` when nobody waits for it any more.
+    async fn join_console(&self, console: ConsoleId) -> Result<ConsoleLine, ApiError> {
+        let _ = console;
+        Err(ApiError::new(ErrorCode::NotFound, "there are no consoles here"))
+    }
 }
 
 /// A worker as `GET /admin/executors` shows it.

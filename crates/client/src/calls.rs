@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use executr_api::console::ConsoleLine;
 use executr_api::{
     ApiError, BlobList, BulkCancelAnswer, ByteStream, CancelWait, Client, CreateToken, ErrorCode, JobQuery, JobView,
     NewToken, OutputFollow, OutputStream, StatsView, Submission, SubmittedJob, TokenView, WorkerView,
@@ -108,6 +109,10 @@ impl Client for HttpClient {
 
     async fn output(&self, id: JobId, follow: OutputFollow) -> Result<OutputStream, ApiError> {
         output::open(self.clone(), id, follow).await
+    }
+
+    async fn console(&self, id: JobId) -> Result<ConsoleLine, ApiError> {
+        self.line(&format!("/jobs/{id}/console")).await
     }
 
     async fn stats(&self) -> Result<StatsView, ApiError> {

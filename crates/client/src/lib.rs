@@ -25,6 +25,7 @@
 //! `examples/submit.rs` is a whole program.
 
 mod calls;
+mod console;
 mod event_stream;
 mod failure;
 mod http;

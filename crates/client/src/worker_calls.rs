@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use executr_api::console::{ConsoleId, ConsoleLine};
 use executr_api::output::OutputChunk;
 use executr_api::{ApiError, BlobList, ByteStream, Fence, Orders, Report, WorkerApi};
 use executr_spec::Digest;
@@ -64,6 +65,10 @@ impl WorkerApi for HttpClient {
     async fn put_blob(&self, fence: &Fence, token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
         let request = self.request_as(token, Method::PUT, &format!("/worker/blobs/{digest}"))?.query(&under(fence));
         self.upload(request, bytes).await
+    }
+
+    async fn join_console(&self, console: ConsoleId) -> Result<ConsoleLine, ApiError> {
+        self.line(&format!("/worker/consoles/{console}")).await
     }
 }
 

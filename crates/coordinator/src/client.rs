@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use executr_api::console::ConsoleLine;
 use executr_api::{
     ApiError, BulkCancelAnswer, ByteStream, CancelWait, Client, CreateToken, JobQuery, JobView, NewToken, OutputFollow,
     OutputStream, StatsView, Submission, SubmittedJob, TokenView, WorkerView,
@@ -64,6 +65,10 @@ impl Client for TenantClient {
 
     async fn output(&self, id: JobId, follow: OutputFollow) -> Result<OutputStream, ApiError> {
         output::follow(self.coordinator.core(), id, follow).await
+    }
+
+    async fn console(&self, id: JobId) -> Result<ConsoleLine, ApiError> {
+        self.coordinator.core().console(id, format!("tenant {}", self.tenant)).await
     }
 
     async fn stats(&self) -> Result<StatsView, ApiError> {

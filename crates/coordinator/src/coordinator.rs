@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use executr_api::console::ConsoleLine;
 use executr_api::{ApiError, ErrorCode, Fence, JobStatus, RunState, StatsView, TokenView};
 use executr_spec::{Digest, JobId, Tenant};
 use executr_store::{Store, StoreCounters};
@@ -133,6 +134,14 @@ impl Coordinator {
     /// `Unavailable`.
     pub async fn blob_size(&self, digest: Digest) -> Result<Option<u64>, ApiError> {
         self.core.blob_size(digest).await
+    }
+
+    /// A line to the worker that runs the job. `by` says who wants it, for this log and the worker's.
+    ///
+    /// # Errors
+    /// As [`Client::console`](executr_api::Client::console).
+    pub async fn console(&self, job: JobId, by: String) -> Result<ConsoleLine, ApiError> {
+        self.core.console(job, by).await
     }
 
     /// Whether it can do its work: the store answers and it is not stopping.

@@ -9,6 +9,7 @@ use executr_store::{Readied, Signal, Store, StoreError};
 use uuid::Uuid;
 
 use crate::clock::StoreClock;
+use crate::consoles::Consoles;
 use crate::draw::Draw;
 use crate::fleet::Fleet;
 use crate::flight::Wish;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     pub(crate) alarm: Alarm,
     pub(crate) tokens: TokenCache,
     pub(crate) shortened: Shortened,
+    pub(crate) consoles: Consoles,
     stopping: AtomicBool,
 }
 
@@ -71,6 +73,7 @@ impl Core {
             alarm: Alarm::default(),
             tokens: TokenCache::default(),
             shortened: Shortened::default(),
+            consoles: Consoles::default(),
             stopping: AtomicBool::new(false),
             store,
             options,

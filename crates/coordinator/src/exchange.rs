@@ -75,8 +75,8 @@ pub(crate) async fn exchange(core: &Arc<Core>, mut report: Report) -> Result<Ord
     let hold = Duration::from_millis(report.wait_ms).min(core.options.max_hold());
     let orders = open.wait(&report, &opened, &listed, !verdicts.is_empty(), Instant::now() + hold).await;
     match orders {
-        Ok(Orders { leases, cancels, at_once, releases, workspaces, .. }) => {
-            Ok(Orders { verdicts, leases, cancels, at_once, releases, workspaces, ..open.nothing() })
+        Ok(Orders { leases, cancels, at_once, releases, workspaces, consoles, .. }) => {
+            Ok(Orders { verdicts, leases, cancels, at_once, releases, workspaces, consoles, ..open.nothing() })
         }
         // The verdicts are worth more than the error, which the next exchange meets as well.
         Err(_) if !verdicts.is_empty() => Ok(Orders { verdicts, ..open.nothing() }),

@@ -12,6 +12,7 @@ mod cancel;
 mod client;
 mod client_runs;
 mod clock;
+mod consoles;
 mod coordinator;
 mod core;
 mod draw;

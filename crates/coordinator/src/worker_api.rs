@@ -1,6 +1,7 @@
 //! The calls of workers.
 
 use async_trait::async_trait;
+use executr_api::console::{ConsoleId, ConsoleLine};
 use executr_api::output::OutputChunk;
 use executr_api::{ApiError, ByteStream, Fence, Orders, Report, WorkerApi};
 use executr_spec::Digest;
@@ -30,5 +31,9 @@ impl WorkerApi for Coordinator {
 
     async fn put_blob(&self, fence: &Fence, _token: &str, digest: Digest, bytes: ByteStream) -> Result<(), ApiError> {
         self.core().put_attempt_blob(fence, digest, bytes).await
+    }
+
+    async fn join_console(&self, console: ConsoleId) -> Result<ConsoleLine, ApiError> {
+        self.core().join_console(console)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Caller {
     /// Nobody in particular, allowed everything.
     Anonymous,
     /// The bearer of an access token.
-    Token { role: Role, tenant: Tenant },
+    Token { role: Role, tenant: Tenant, name: Option<String> },
     /// A job, by the lease under which it runs.
     Job(Fence),
 }
@@ -40,10 +40,10 @@ impl Caller {
         }
     }
 
-    fn tenant(self) -> Tenant {
+    fn into_parts(self) -> (Tenant, Option<(Role, Option<String>)>) {
         match self {
-            Self::Token { tenant, .. } => tenant,
-            Self::Anonymous | Self::Job(_) => Tenant::default(),
+            Self::Token { role, tenant, name } => (tenant, Some((role, name))),
+            Self::Anonymous | Self::Job(_) => (Tenant::default(), None),
         }
     }
 }
@@ -69,7 +69,7 @@ impl FromRequestParts<Shared> for Caller {
             return fence.map(Self::Job).ok_or_else(unknown);
         }
         let token = app.coordinator.authenticate(secret).await?.ok_or_else(unknown)?;
-        Ok(Self::Token { role: token.role, tenant: token.tenant })
+        Ok(Self::Token { role: token.role, tenant: token.tenant, name: token.name })
     }
 }
 
@@ -151,7 +151,20 @@ right! {
 /// Proof that the caller has the right `R`, and on whose behalf it acts.
 pub(crate) struct May<R> {
     pub(crate) tenant: Tenant,
+    /// The token that was shown.
+    token: Option<(Role, Option<String>)>,
     right: PhantomData<R>,
+}
+
+impl<R> May<R> {
+    /// Who it is, for people who read logs.
+    pub(crate) fn who(&self) -> String {
+        match &self.token {
+            Some((role, Some(name))) => format!("token `{name}`, {role}, tenant {}", self.tenant),
+            Some((role, None)) => format!("a token without a name, {role}, tenant {}", self.tenant),
+            None => "somebody without a token".to_owned(),
+        }
+    }
 }
 
 impl<R: Right> FromRequestParts<Shared> for May<R> {
@@ -160,7 +173,8 @@ impl<R: Right> FromRequestParts<Shared> for May<R> {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Answer<Self> {
         let caller = Caller::from_request_parts(parts, app).await?;
         if caller.has(R::ROLES) {
-            return Ok(Self { tenant: caller.tenant(), right: PhantomData });
+            let (tenant, token) = caller.into_parts();
+            return Ok(Self { tenant, token, right: PhantomData });
         }
         Err(forbidden(&caller, R::ROLES))
     }
@@ -281,7 +295,7 @@ mod tests {
             (Role::Execute, [false, false, true, false]),
         ];
         for (role, rights) in table {
-            let caller = Caller::Token { role, tenant: Tenant::default() };
+            let caller = Caller::Token { role, tenant: Tenant::default(), name: None };
             let has = [Read::ROLES, Submit::ROLES, Execute::ROLES, Administer::ROLES].map(|roles| caller.has(roles));
             assert_eq!(has, rights, "{role}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use executr_coordinator::Coordinator;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::options::Limits;
@@ -19,6 +20,8 @@ pub(crate) struct App {
     pub(crate) on_loopback: bool,
     /// Cancelled when the server is told to stop: whoever waits answers with what is known.
     pub(crate) stopping: CancellationToken,
+    /// What goes on beside requests and is waited for at the end.
+    pub(crate) tracker: TaskTracker,
     /// The bytes of bulk bodies that may be in memory together, in [`BULK_UNIT`]s.
     pub(crate) bulk: Arc<Semaphore>,
     /// The OpenAPI document, as it is served.

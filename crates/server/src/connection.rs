@@ -89,7 +89,7 @@ impl Connections {
     }
 
     async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let connection = self.http1.serve_connection(TokioIo::new(stream), self.service.clone());
+        let connection = self.http1.serve_connection(TokioIo::new(stream), self.service.clone()).with_upgrades();
         tokio::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,

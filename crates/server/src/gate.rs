@@ -126,6 +126,7 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
     use tower::ServiceExt;
 
     use super::*;
@@ -144,6 +145,7 @@ mod tests {
             allow_anonymous: true,
             on_loopback: true,
             stopping: CancellationToken::new(),
+            tracker: TaskTracker::new(),
             bulk: Arc::new(Semaphore::new(1)),
             openapi: bytes::Bytes::new(),
         });

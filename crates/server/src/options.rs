@@ -53,6 +53,8 @@ pub struct Limits {
     pub stall_time: Duration,
     /// How often a stream without news says that it is alive.
     pub keep_alive: Duration,
+    /// How long nobody may type or see anything in a console before it is ended.
+    pub console_idle: Duration,
     /// How long requests may go on after the server was told to stop.
     pub shutdown_time: Duration,
     /// A body of JSON.
@@ -79,6 +81,7 @@ impl Default for Limits {
             wait_time: Duration::from_secs(60),
             stall_time: Duration::from_secs(60),
             keep_alive: Duration::from_secs(15),
+            console_idle: Duration::from_secs(4 * 3_600),
             shutdown_time: Duration::from_secs(10),
             json: 1 << 20,
             results: 16 << 20,

@@ -41,6 +41,7 @@ pub async fn serve(
 
     let limits = options.limits;
     let stopping = CancellationToken::new();
+    let tracker = TaskTracker::new();
     let app = Arc::new(App {
         bulk: Arc::new(Semaphore::new(limits.bulk_together.div_ceil(BULK_UNIT))),
         coordinator: coordinator.clone(),
@@ -49,11 +50,11 @@ pub async fn serve(
         allow_anonymous: options.allow_anonymous,
         on_loopback,
         stopping: stopping.clone(),
+        tracker: tracker.clone(),
         openapi: openapi::json().into(),
     });
     let connections = Arc::new(Connections::new(routes::router(&app), acceptor, limits.clone(), stopping.clone()));
     let places = Arc::new(Semaphore::new(limits.connections));
-    let tracker = TaskTracker::new();
 
     tokio::pin!(stop);
     loop {

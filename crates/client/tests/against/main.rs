@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says in one word that this cannot fail")]
 
 mod calls;
+mod consoles;
 mod failures;
 mod line;
 mod lost_lines;

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use executr_api::console::{ConsoleId, ConsoleOrder};
 use executr_api::{Fence, Lease, Orders, Report, RunCancel, WorkerCounters, WorkerHello, WorkspaceId};
 use executr_spec::{JobId, Offers, QueueName, RunId, SpecJson, WorkerId};
 use executr_store::{LeaseRecord, WorkspaceRecord};
@@ -75,6 +76,8 @@ struct State {
     /// When a cancel or release was last ordered.
     told: HashMap<Fence, Instant>,
     workspaces: Workspaces,
+    /// Consoles that somebody waits for, and when each was last ordered.
+    consoles: HashMap<ConsoleId, (ConsoleOrder, Option<Instant>)>,
     last_seen: Instant,
     counters: WorkerCounters,
     completed: u64,
@@ -168,6 +171,7 @@ impl Session {
                 bell: None,
                 told: HashMap::new(),
                 workspaces: Workspaces::default(),
+                consoles: HashMap::new(),
                 last_seen: Instant::now(),
                 counters: WorkerCounters::default(),
                 completed: 0,
@@ -378,6 +382,24 @@ impl Session {
         }
     }
 
+    /// For how long nothing was heard of it; `None` when it has never called here.
+    pub(crate) fn silent(&self) -> Option<Duration> {
+        let state = self.state.hold();
+        state.hello.as_ref()?;
+        Some(if state.bell.is_some() { Duration::ZERO } else { state.last_seen.elapsed() })
+    }
+
+    /// Somebody wants a console in a job of its: the worker is told.
+    pub(crate) fn console(&self, order: ConsoleOrder) {
+        self.state.hold().consoles.insert(order.console, (order, None));
+        self.ring();
+    }
+
+    /// Nobody waits for this console any more.
+    pub(crate) fn console_is_over(&self, console: ConsoleId) {
+        self.state.hold().consoles.remove(&console);
+    }
+
     /// A workspace of its is needed no more: the worker is told.
     pub(crate) fn released(&self, workspace: &WorkspaceId) {
         self.state.hold().workspaces.release(workspace);
@@ -467,6 +489,12 @@ impl Session {
             fits
         });
         orders.workspaces = state.workspaces.overdue(now, REPEAT);
+        for (order, told) in state.consoles.values_mut() {
+            if told.is_none_or(|last| now.duration_since(last) >= REPEAT) {
+                *told = Some(now);
+                orders.consoles.push(order.clone());
+            }
+        }
         if unread {
             state.stale = true;
             if let Some(bell) = &state.bell {

@@ -4,6 +4,7 @@
 
 mod blobs_and_tokens;
 mod cancelling;
+mod consoles;
 mod counting;
 mod exchanges;
 mod following;

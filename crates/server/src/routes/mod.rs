@@ -5,6 +5,7 @@
 mod admin;
 mod blobs;
 mod bulk;
+mod consoles;
 mod health;
 mod jobs;
 mod original;
@@ -56,6 +57,8 @@ pub(crate) fn documented(limits: &Limits) -> OpenApiRouter<Shared> {
         .routes(routes!(original::complete))
         .routes(routes!(original::fail))
         .routes(routes!(output::read))
+        .routes(routes!(consoles::open))
+        .routes(routes!(consoles::join))
         .routes(routes!(worker::append_output))
         .routes(routes!(blobs::get, blobs::head))
         .routes(routes!(blobs::missing))
