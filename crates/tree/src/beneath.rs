@@ -15,18 +15,27 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Opens a directory that the caller names, links on the way to it followed: it is his.
-pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// What the system says.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?)
 }
 
 /// Opens the directory at `path` below `root`.
-pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// What the system says: `ELOOP` for a link on the way, `EXDEV` for a way out.
+pub fn open_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     open(root, path, DIRECTORY)
 }
 
 /// Opens the file at `path` below `root` for reading.
-pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// As [`open_directory`].
+pub fn open_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     open(root, path, FILE).map(File::from)
 }
 

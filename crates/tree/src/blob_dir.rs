@@ -10,6 +10,7 @@
 //! A blob gets its name by a rename after it was verified and synced, so whatever dies at whatever moment, what stands
 //! under a name is what the name says, unless somebody changed it afterwards.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -42,6 +43,21 @@ pub struct BlobEntry {
     pub size: u64,
     /// When it was last used, by any process that says so with [`BlobDir::touch`].
     pub used: SystemTime,
+}
+
+/// What living leases name.
+#[derive(Debug)]
+pub struct Leased {
+    digests: HashSet<Digest>,
+    _gate: blob_lease::Gate,
+}
+
+impl Leased {
+    /// Whether a lease names it.
+    #[must_use]
+    pub fn contains(&self, digest: Digest) -> bool {
+        self.digests.contains(&digest)
+    }
 }
 
 /// Why the directory doesn't do what was asked.
@@ -143,19 +159,28 @@ impl BlobDir {
         BlobLease::take(&leases, digests).map_err(BlobDirError::io("write a lease in", &leases))
     }
 
+    /// What living leases name now. Nobody takes another while the answer is held: whatever else is kept by these leases can
+    /// be removed meanwhile.
+    ///
+    /// # Errors
+    /// When the leases can't be read.
+    pub fn leased(&self) -> Result<Leased, BlobDirError> {
+        let leases = self.root.join(".leases");
+        let read = || {
+            let gate = blob_lease::gate(&leases)?.alone()?;
+            let digests = gate.leased(&leases)?;
+            Ok(Leased { digests, _gate: gate })
+        };
+        read().map_err(BlobDirError::io("look at the leases in", &leases))
+    }
+
     /// Removes blobs until the rest has at most `bytes`, the least recently used first; none that is held or leased. How
     /// many bytes are left.
     ///
     /// # Errors
     /// When the directory can't be read or a blob can't be removed.
     pub fn trim(&self, bytes: u64) -> Result<u64, BlobDirError> {
-        let leases = self.root.join(".leases");
-        let read = || {
-            let gate = blob_lease::gate(&leases)?.alone()?;
-            let leased = gate.leased(&leases)?;
-            Ok((gate, leased))
-        };
-        let (_gate, leased) = read().map_err(BlobDirError::io("look at the leases in", &leases))?;
+        let leased = self.leased()?;
         let mut entries = self.entries()?;
         entries.sort_by_key(|entry| entry.used);
         let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
@@ -163,7 +188,7 @@ impl BlobDir {
             if left <= bytes {
                 break;
             }
-            if !leased.contains(&entry.digest) && self.evict(entry.digest)? {
+            if !leased.contains(entry.digest) && self.evict(entry.digest)? {
                 left -= entry.size;
             }
         }

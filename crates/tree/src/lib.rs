@@ -32,7 +32,8 @@ pub mod wire;
 
 #[cfg(feature = "archive")]
 pub use archive::{ArchiveError, export};
-pub use blob_dir::{BlobDir, BlobDirError, BlobEntry};
+pub use beneath::{open_directory, open_file, open_root};
+pub use blob_dir::{BlobDir, BlobDirError, BlobEntry, Leased};
 pub use blob_lease::BlobLease;
 pub use changes::{Baseline, Change, Changes, LookError, Looked, News, diff};
 pub use file_lock::FileLock;

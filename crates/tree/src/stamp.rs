@@ -30,7 +30,7 @@ impl Stamp {
     /// What the system says about a file.
     #[must_use]
     #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the fields differ between processors")]
-    pub(crate) fn of(stat: &Stat) -> Self {
+    pub fn of(stat: &Stat) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
             ctime: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),

@@ -1,0 +1,125 @@
+//! The images of a user: one directory for all their processes.
+//!
+//! ```text
+//! ROOT/blobs/            manifests, configurations, and layers as they travel where those were built here
+//! ROOT/layers/<sha256>/  an unpacked layer: `tree`, and `facts` about it
+//! ROOT/incoming/         layers that are being unpacked, and what is being removed, each with the lock of who does it
+//! ROOT/names/<sha256>    what a name was found to be, the last time
+//! ```
+//!
+//! - `layers`: unpacked layers, whole under their names, always;
+//! - `names`: what names were found to be;
+//! - `pull`: bringing an image here;
+//! - `collect`: keeping the whole within its bounds;
+//! - `removal`: directories removed, whatever modes are within.
+//!
+//! What a living process leases (through `blobs`) is removed by none; what a dead one left half is removed by the next.
+
+mod collect;
+mod layers;
+mod names;
+mod pull;
+mod removal;
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use executr_tree::BlobDir;
+
+use crate::error::ImageError;
+use crate::image::Platform;
+use crate::layer::{Limits, Ownership};
+use layers::Layers;
+use names::Names;
+
+/// When an image is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// When it isn't here.
+    Missing,
+    /// When its registry has another than is here: it is always asked.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How a store is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How many bytes the store may have, before what was used longest ago goes; what is leased stays all the same.
+    pub max_bytes: u64,
+    /// What a layer may have at most.
+    pub limits: Limits,
+    /// What images are to be made for.
+    pub platform: Platform,
+    /// Whose the files of layers are.
+    pub ownership: Ownership,
+}
+
+impl Default for StoreOptions {
+    /// 20 GiB, for this machine and this process's user.
+    fn default() -> Self {
+        Self {
+            max_bytes: 20 << 30,
+            limits: Limits::default(),
+            platform: Platform::here(),
+            ownership: Ownership::of_this_process(),
+        }
+    }
+}
+
+/// The images of a user. Clones are the same store, and so are those other processes opened.
+#[derive(Clone, Debug)]
+pub struct ImageStore {
+    root: PathBuf,
+    options: StoreOptions,
+    blobs: BlobDir,
+    layers: Layers,
+    names: Names,
+}
+
+impl ImageStore {
+    /// Opens the directory, making it when it isn't there, and removes what dead processes left in it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Result<Self, ImageError> {
+        let root = root.into();
+        // Programs of images that become their owner when run are in it: nobody else may come near.
+        make_private(&root)?;
+        let [layers, incoming, names] = ["layers", "incoming", "names"].map(|name| root.join(name));
+        for directory in [&layers, &incoming, &names] {
+            make_private(directory)?;
+        }
+        let blobs = BlobDir::open(root.join("blobs"))?;
+        let store = Self {
+            layers: Layers::new(layers, incoming, options.ownership, options.limits)?,
+            names: Names::new(names),
+            blobs,
+            options,
+            root,
+        };
+        store.layers.forget_left()?;
+        Ok(store)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whose the files of its layers are: with [`Ownership::Own`] overlay mounts take `userxattr`.
+    #[must_use]
+    pub fn ownership(&self) -> Ownership {
+        self.options.ownership
+    }
+}
+
+fn make_private(directory: &Path) -> Result<(), ImageError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(ImageError::store("make the directory", directory))?;
+    let private = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(directory, private).map_err(ImageError::store("close to others", directory))
+}
