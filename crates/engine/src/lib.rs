@@ -7,6 +7,7 @@
 //! - [`binary_cache`]: programs fetched by URL;
 //! - `masking`: secret values, kept out of all that leaves the worker;
 //! - `providers`: variables that are not written in the file;
+//! - [`Consoles`]: commands that people run in sandboxes, beside their steps;
 //! - `workspaces`: places that are set up once for many jobs;
 //! - [`KeptDirectories`]: what stays of jobs for somebody to look at;
 //! - `trees`: repositories and artifacts on this worker;
@@ -18,6 +19,7 @@
 
 mod attempt;
 pub mod binary_cache;
+mod consoles;
 mod environment;
 mod host;
 mod kept;
@@ -30,6 +32,7 @@ mod verdict;
 mod workspaces;
 
 pub use attempt::{Engine, FinishedAttempt};
+pub use consoles::Consoles;
 pub use host::{Containers, DEFAULT_PATH, HostContext, Inherit, Policy};
 pub use kept::{KeptDirectories, KeptDirectory};
 pub use providers::{Providers, variables_in};

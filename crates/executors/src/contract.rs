@@ -7,6 +7,7 @@
 //! Sandbox::put_tree                            the copy of the repository
 //! Sandbox::put_tree, act(Restore)              per input
 //! Sandbox::put_files, execute → Execution      per step
+//! Sandbox::consoles → Consoles::open           whenever somebody wants to look, beside all of these
 //! Sandbox::act(Save), take_tree                per output
 //! Sandbox::act(CleanUp)                        per attempt, whatever happened
 //! Sandbox::cleanup                             per attempt
@@ -20,6 +21,8 @@
 //! A job directory may be anywhere: paths of one mean something to the job's steps, and to nobody else. What goes into it
 //! and comes out of it passes through the sandbox. A call that is given up leaves no work behind that a later one could
 //! meet: that waits for it.
+
+mod console;
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +38,7 @@ use tokio::sync::mpsc;
 
 use crate::command::CommandError;
 use crate::oci::ContainerError;
+pub use console::{Console, ConsoleEvent, ConsolePlan, Consoles, MAX_CONSOLE_INPUT, Terminal};
 pub use executr_agent_protocol::driver::{
     Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
     Stream, Usage,
@@ -153,7 +157,12 @@ pub trait Sandbox: Send {
     /// When the place is lost.
     async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError>;
 
-    /// Removes what the attempt left.
+    /// What opens consoles here, beside whatever runs; `None` where there can be none.
+    fn consoles(&self) -> Option<Arc<dyn Consoles>> {
+        None
+    }
+
+    /// Removes what the attempt left. No console may be open.
     ///
     /// # Errors
     /// When something stays behind.

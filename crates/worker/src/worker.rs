@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Containers, Engine, Inherit, Providers, Trees, Workspaces};
+use executr_engine::{Consoles, Containers, Engine, Inherit, Providers, Trees, Workspaces};
 use executr_executors::command::CommandHost;
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
@@ -105,6 +105,7 @@ impl Worker {
             kill_grace: options.kill_grace,
             aftermath: options.aftermath,
             kept: options.kept.clone(),
+            consoles: Consoles::default(),
             providers: Providers::default(),
             trees: Trees::new(options.trees.clone()),
             workspaces: Workspaces::new(Arc::clone(&workspace)),

@@ -36,7 +36,7 @@ use crate::error::{ApiError, ErrorCode};
 pub const CONSOLE_PROTOCOL: &str = "executr-console-1";
 
 /// How many bytes either end may have sent that the other hasn't taken.
-pub const CONSOLE_WINDOW: u32 = 512 << 10;
+pub const CONSOLE_WINDOW: u32 = 256 << 10;
 
 /// How often an end that has nothing else to say says that it is there.
 pub const CONSOLE_ALIVE: Duration = Duration::from_secs(10);

@@ -82,8 +82,12 @@ impl Attempt<'_> {
             let verdict = StepVerdict::ended_early(Ending::Stopped(order.reason));
             return Ok(StepEnd::Ended(verdict, NO_USAGE));
         }
+        let mut with = None;
         let mut execution = match begin {
-            Begin::Step(plan) => sandbox.execute(plan).await?,
+            Begin::Step(plan) => {
+                with = Some((plan.env.clone(), plan.workdir.clone()));
+                sandbox.execute(plan).await?
+            }
             Begin::Act(act, env) => match sandbox.act(act, env).await? {
                 Some(execution) => execution,
                 None => return Ok(StepEnd::Nothing),
@@ -127,7 +131,11 @@ impl Attempt<'_> {
                     break StepEnd::Ended(verdict, verdict::usage(ended.usage));
                 }
                 Some(Event::StartFailed(failed)) => break StepEnd::NotStarted(failed),
-                Some(Event::Started { .. }) => {}
+                Some(Event::Started { .. }) => {
+                    if let Some((env, workdir)) = with.take() {
+                        self.here.runs(env, workdir);
+                    }
+                }
                 None => {
                     let verdict = StepVerdict::failed("its end was never told; this is a fault of executr", true);
                     break StepEnd::Ended(verdict, NO_USAGE);

@@ -47,6 +47,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::binary_cache::BinaryCache;
+use crate::consoles::{Consoles, Here};
 use crate::host::{HostContext, Inherit, Policy};
 use crate::kept::{KeptDirectories, KeptDirectory};
 use crate::masking::OutputMasking;
@@ -93,6 +94,8 @@ pub struct Engine {
     pub command: CommandHost,
     /// Where directories of jobs go at their end, when they aren't removed.
     pub kept: Option<KeptDirectories>,
+    /// Commands that people run in sandboxes, beside their steps.
+    pub consoles: Consoles,
 }
 
 /// An attempt that ended. Nothing of it runs any more.
@@ -135,6 +138,7 @@ impl Engine {
             masking: OutputMasking::default(),
             secrets: BTreeSet::new(),
             held: None,
+            here: self.consoles.enter(lease.fence.job),
             variables: None,
             records: Vec::new(),
             file_blobs: FileBlobs::default(),
@@ -198,6 +202,8 @@ struct Attempt<'a> {
     secrets: BTreeSet<String>,
     /// The workspace that others share, in which it is.
     held: Option<Arc<Held>>,
+    /// Where consoles find it.
+    here: Here,
     /// What is declared, in jobs of workflows.
     variables: Option<Variables>,
     /// The steps that are over.
@@ -247,6 +253,7 @@ impl Attempt<'_> {
     async fn run_and_leave(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
         let kept = self.keep(sandbox);
         let progress = self.run_in(sandbox).await;
+        self.here.over().await;
         self.leave(sandbox).await;
         if let Some((directories, directory)) = kept.filter(|(_, kept)| kept.path.exists()) {
             directories.note(directory);
@@ -269,6 +276,7 @@ impl Attempt<'_> {
         };
         // What was set up is cleaned up, whatever became of the rest: of a fault of ours too.
         let progress = AssertUnwindSafe(running).catch_unwind().await;
+        self.here.over().await;
         let known = self.known_variables();
         let env = self.environment(sandbox, None, Some(&known));
         self.clean_up(sandbox, &env).await;
@@ -303,6 +311,7 @@ impl Attempt<'_> {
 
     async fn run_in(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
         let wanted = Wanted::of(self.spec);
+        self.here.in_sandbox(sandbox.consoles());
         match self.prepare(sandbox).await {
             Ok(true) => {
                 let mut progress = self.run_steps(sandbox, &wanted).await;

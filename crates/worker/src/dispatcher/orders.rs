@@ -77,5 +77,8 @@ impl Dispatcher {
         for lease in orders.leases {
             self.start(lease);
         }
+        for console in orders.consoles {
+            self.engine.consoles.serve(&self.engine.api, console);
+        }
     }
 }
