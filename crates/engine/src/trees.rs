@@ -86,12 +86,14 @@ impl TreeError {
 /// A tree that is here while this is held.
 pub(crate) struct HeldTree {
     tree: Arc<Fetched>,
+    /// Of a part of it, that.
+    part: Option<Manifest>,
     blobs: BlobDir,
 }
 
 impl TreeAtHand for HeldTree {
     fn manifest(&self) -> &Manifest {
-        &self.tree.manifest
+        self.part.as_ref().unwrap_or(&self.tree.manifest)
     }
 
     fn blobs(&self) -> &BlobDir {
@@ -163,7 +165,12 @@ impl Trees {
 
     /// A tree, for whoever puts it somewhere.
     pub(crate) fn held(&self, tree: &Arc<Fetched>) -> Result<Arc<dyn TreeAtHand>, TreeError> {
-        Ok(Arc::new(HeldTree { tree: Arc::clone(tree), blobs: self.blobs()?.clone() }))
+        Ok(Arc::new(HeldTree { tree: Arc::clone(tree), part: None, blobs: self.blobs()?.clone() }))
+    }
+
+    /// A part of a tree, likewise.
+    pub(crate) fn held_part(&self, tree: &Arc<Fetched>, part: Manifest) -> Result<Arc<dyn TreeAtHand>, TreeError> {
+        Ok(Arc::new(HeldTree { tree: Arc::clone(tree), part: Some(part), blobs: self.blobs()?.clone() }))
     }
 
     /// Takes a tree out of a job and brings it to the coordinator; `None` when nothing is there. Tries until it is told

@@ -107,6 +107,14 @@ impl<'a> Seen<'a> {
                 return Err(problem(&field, text));
             }
         }
+        if let Some(modified) = &workflow.modified {
+            let field = "spec.workflow.modified.name";
+            check_part(field, &modified.name)?;
+            if !self.artifacts.insert(&modified.name) {
+                let text = format!("two of the run's artifacts are called `{}`; give one another name", modified.name);
+                return Err(problem(field, text));
+            }
+        }
         Ok(())
     }
 

@@ -91,5 +91,5 @@ impl Core {
 
 fn outputs(spec: &JobSpec) -> BTreeSet<&str> {
     let workflow = spec.workflow.as_deref();
-    workflow.map(|workflow| workflow.outputs.iter().map(|output| output.name.as_str()).collect()).unwrap_or_default()
+    workflow.map(|workflow| workflow.artifacts().collect()).unwrap_or_default()
 }

@@ -53,7 +53,8 @@ impl Attempt<'_> {
 
     /// Puts the job's copy of the repository into its directory.
     pub(super) async fn place_source(&mut self, sandbox: &mut dyn Sandbox) -> Result<(), StepVerdict> {
-        let Some(source) = self.spec.workflow.as_ref().and_then(|workflow| workflow.source) else { return Ok(()) };
+        let Some(workflow) = self.spec.workflow.as_deref() else { return Ok(()) };
+        let Some(source) = workflow.source else { return Ok(()) };
         if self.is_hooked() {
             // It is where its hooks start.
             return Ok(());
@@ -64,6 +65,9 @@ impl Attempt<'_> {
         }
         let what = "the copy of the repository";
         let tree = self.tree(source, what).await?;
+        if !workflow.selected.is_empty() {
+            return self.put_selected(sandbox, &tree, &workflow.selected).await;
+        }
         self.put(sandbox, &tree, PutTo::JobDirectory, what).await
     }
 

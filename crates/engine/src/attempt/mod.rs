@@ -5,7 +5,7 @@
 //! - [`execution`]: one process tree: output, limits, orders to stop;
 //! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container; [`commanded`]: one behind
 //!   a command; [`imaged`]: a step's own container on the job directory;
-//! - [`artifacts`], [`files`]: what goes into the job directory, and what comes out of it;
+//! - [`artifacts`], [`selected`], [`files`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`sources`]: asking for variables that aren't written in the file;
 //! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
@@ -24,6 +24,7 @@ mod handover;
 mod imaged;
 mod marks;
 mod scope;
+mod selected;
 mod sources;
 mod steps;
 mod tries;

@@ -165,6 +165,7 @@ impl Workflow {
         workflow.secrets.dedup();
         workflow.inputs.clone_from(&cell.inputs);
         workflow.outputs.clone_from(&cell.outputs);
+        workflow.modified.clone_from(&cell.modified);
         for (path, file) in &job.local_files {
             let content = options.local_files.get(&file.from).cloned();
             let content = content.ok_or_else(|| wrong(format!("the content of `{}` is not given", file.from)))?;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::matrix::{Cell, Matrix};
 use super::plan::{ExecutorChoice, FileMode};
 use super::problem::Position;
+use super::selection::ArchiveKind;
 use crate::condition::Condition;
+use crate::glob::Glob;
 use crate::job::JobSpec;
 use crate::time::Span;
 
@@ -45,6 +47,7 @@ pub(super) struct Job {
     pub(super) outputs: Vec<Located<WrittenOutput>>,
     /// Files whose content stands in a file beside the user: from the path in the job directory.
     pub(super) local_files: BTreeMap<String, LocalFile>,
+    pub(super) modified: Option<Located<WrittenModified>>,
     pub(super) matrix: Option<Located<Matrix>>,
     /// One of them when it has no matrix.
     pub(super) cells: Vec<Cell>,
@@ -81,6 +84,16 @@ pub(super) struct WrittenInput {
 pub(super) struct WrittenOutput {
     pub(super) name: String,
     pub(super) path: String,
+}
+
+/// What comes back, as it is written; `to` and `name` may have `${{ matrix… }}` in them.
+#[derive(Clone, Debug)]
+pub(super) struct WrittenModified {
+    pub(super) to: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) archive: ArchiveKind,
+    pub(super) include: Vec<Glob>,
+    pub(super) exclude: Vec<Glob>,
 }
 
 /// A file whose content stands in a file beside the user.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::plan::{ArtifactInput, ArtifactOutput};
+use super::selection::ModifiedFiles;
 use crate::expression::{Piece, Template, Term};
 
 /// The most jobs a matrix may make.
@@ -31,6 +32,7 @@ pub(super) struct Cell {
     /// Filled in once all jobs' names are known.
     pub(super) inputs: Vec<ArtifactInput>,
     pub(super) outputs: Vec<ArtifactOutput>,
+    pub(super) modified: Option<ModifiedFiles>,
 }
 
 impl Matrix {

@@ -8,6 +8,7 @@
 //! - [`compile`]: to the [`plan`] of a run: what coordinators and workers act on; [`picture`]: how people look at one;
 //! - [`placeholder`]: what an executor's `argv` leaves to whoever starts it.
 //!
+//! [`selection`] says which files go into a job directory, and which come back.
 //! [`variables`] says in which order those of a job come together.
 //! All problems of a file are told together, each with its place: [`problem`]. Nothing here reads files or starts
 //! anything.
@@ -24,6 +25,7 @@ mod plan;
 mod problem;
 mod provider;
 mod read;
+mod selection;
 mod variables;
 
 pub use compile::PlanOptions;
@@ -40,6 +42,7 @@ pub use plan::{
 pub use problem::{Position, Problem, Problems};
 pub use provider::{Provider, SopsFormat};
 pub use read::wrong_characters;
+pub use selection::{ArchiveKind, FileSelection, ModifiedFiles};
 pub use variables::VariableLayer;
 
 impl Workflow {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::provider::Provider;
+use super::selection::{FileSelection, ModifiedFiles};
 use crate::condition::Condition;
 use crate::digest::Digest;
 use crate::job::JobSpec;
@@ -149,6 +150,20 @@ pub struct WorkflowJob {
     /// Files put into the job directory, there afresh for every step; by path from the job directory.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, SandboxFile>,
+    /// What of `source` goes into the job directory, a later one over those before it; all when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selected: Vec<FileSelection>,
+    /// Which of the files that its steps changed come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified: Option<ModifiedFiles>,
+}
+
+impl WorkflowJob {
+    /// The names of the artifacts that it makes.
+    pub fn artifacts(&self) -> impl Iterator<Item = &str> {
+        let modified = self.modified.iter().map(|modified| modified.name.as_str());
+        self.outputs.iter().map(|output| output.name.as_str()).chain(modified)
+    }
 }
 
 /// The executor a job runs on, as its workflow names it.

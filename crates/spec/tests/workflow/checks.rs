@@ -87,6 +87,30 @@ fn paths_stay_in_the_job_directory() {
 }
 
 #[test]
+fn what_is_selected_of_the_repository_is_checked() {
+    for (files, told) in [
+        ("{from: ../up}", "files.from: `../up` leads out"),
+        ("[/etc]", "files[0]: `/etc` leads out"),
+        ("{from: 'a${{ matrix.x }}'}", "isn't evaluated in a selection"),
+        ("{from: a, include: ['']}", "files.include[0]: is empty"),
+        ("{from: a, exclude: [../x]}", "files.exclude[0]: `../x` leads out"),
+        ("{form: a, include: ['*']}", "`form` is no key of a selection of files; did you mean `from`?"),
+        ("{from: a, include: '*'}", "a list belongs here"),
+        ("[{a: {txt: b}}]", "`txt` is no key of a file; did you mean `text`?"),
+        ("[3]", "a text, or a selection of files as a map"),
+    ] {
+        let found = wrong(&format!("jobs: {{a: {{steps: [x], files: {files}}}}}"));
+        assert!(found.contains(told), "{files}: {found}");
+    }
+    assert!(wrong("jobs: {a: {steps: [x], copy_repo: false, files: [src]}}").contains("selects from the repository"));
+    for (key, value) in [("files", "[src]"), ("files", "{from: src}")] {
+        let found =
+            wrong(&format!("jobs: {{a: {{steps: [x], executor: {{kind: hooks, execute: x}}, {key}: {value}}}}}"));
+        assert!(found.contains(&format!("a.{key}: can't be had where hooks")), "{found}");
+    }
+}
+
+#[test]
 fn names_are_used_only_where_they_exist() {
     let steps = |second: &str| {
         format!(

@@ -48,6 +48,31 @@ fn a_plan_reads_back_from_what_it_is_written_as() {
 }
 
 #[test]
+fn files_are_selected_or_written() {
+    let file = "jobs:
+  one: {steps: [a], files: {from: src, to: lib, include: ['*.rs'], exclude: [old]}}
+  many: {steps: [a], files: [src, {from: Cargo.toml}, {settings.ini: 'a=1', ./from: b}], copy_repo: true}
+  named: {steps: [a], files: {./from: a, to: {text: b}, other: c}}
+  bare: {steps: [a], executor: {kind: local, name: bare, copy_repo: false}, files: [src]}
+";
+    let source = Digest::of(b"tree");
+    let options = PlanOptions { source: Some(source), ..PlanOptions::default() };
+    let plan = plan_with(file, &options);
+    let of = |name| of_workflow(job(&plan, name));
+    let one = &of("one").selected[0];
+    assert_eq!(
+        (one.from.as_str(), one.to.as_deref(), one.include.len(), one.exclude.len()),
+        ("src", Some("lib"), 1, 1)
+    );
+    let from: Vec<_> = of("many").selected.iter().map(|selected| selected.from.as_str()).collect();
+    assert_eq!(from, ["src", "Cargo.toml"]);
+    assert_eq!(of("many").files.keys().collect::<Vec<_>>(), ["./from", "settings.ini"]);
+    assert_eq!(of("named").files.keys().collect::<Vec<_>>(), ["./from", "other", "to"]);
+    assert!(of("named").selected.is_empty());
+    assert_eq!(of("bare").source, Some(source), "who selects wants a copy");
+}
+
+#[test]
 fn jobs_come_after_those_they_need_otherwise_as_written() {
     let plan = plan(
         "jobs:
@@ -342,6 +367,7 @@ jobs:
     matrix: {os: [linux, mac], include: [{os: bsd, old: true}], exclude: [{os: mac}], max_parallel: 1}
     steps: [{run: make test, image: {name: alpine, user: 1000, container_env: {LEVEL: 4}}}]
     inputs: [lib, {name: doc, path: "docs/${{ matrix.os }}"}]
+    files: [Makefile, {from: src, to: lib, include: ["*.rs"], exclude: [old]}]
     timeout: 10m
     continue_on_error: true
 "#;
@@ -366,6 +392,7 @@ fn every_key_has_its_place_in_the_plan() {
     let test = job(&plan, "test-old-true-os-bsd");
     assert_eq!((test.needs.as_slice(), test.continue_on_error), (&[0][..], true));
     assert_eq!(of_workflow(test).inputs[1].path, "docs/bsd");
+    assert_eq!(of_workflow(test).selected[1].to.as_deref(), Some("lib"));
 }
 
 #[test]

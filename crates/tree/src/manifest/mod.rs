@@ -8,6 +8,7 @@
 
 mod encoding;
 pub(crate) mod packing;
+mod part;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

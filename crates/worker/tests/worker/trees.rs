@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use executr_api::{Artifact, AttemptResult, Fence, Outcome, RunContext};
-use executr_spec::workflow::{ArtifactInput, ArtifactOutput, FileContent, FileMode, SandboxFile, WorkflowJob};
+use executr_spec::workflow::{
+    ArtifactInput, ArtifactOutput, FileContent, FileMode, FileSelection, SandboxFile, WorkflowJob,
+};
 use executr_spec::{Condition, Digest, JobSpec, RunId, Step, StepCommand};
 use executr_tree::{BlobSource, Manifest, SnapshotOptions, snapshot};
 use uuid::Uuid;
@@ -79,6 +81,41 @@ async fn a_job_starts_with_its_own_copy_of_the_repository() {
     let absent = job(vec![step("true")], |job| job.source = Some(Digest::of(b"absent")));
     let (_, result) = came_to(&rig, &absent, vec![]).await;
     assert!(!result.retryable && result.error_message.is_some_and(|message| message.contains("repository")));
+    rig.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_gets_what_it_selects_where_it_wants_it() {
+    let rig = Rig::start(|_| ()).await;
+    let repository = tempfile::tempdir().unwrap();
+    for (path, content) in [("src/a.rs", "a"), ("src/deep/b.rs", "b"), ("src/c.txt", "c"), ("tool", "t"), ("large", "")]
+    {
+        fs::create_dir_all(repository.path().join(path).parent().unwrap()).unwrap();
+        fs::write(repository.path().join(path), content).unwrap();
+    }
+    fs::write(repository.path().join("large"), vec![b'x'; 1 << 20]).unwrap();
+    let source = keep(&rig, repository.path());
+    let select = |from: &str, to: Option<&str>, include: &[&str]| FileSelection {
+        from: from.to_owned(),
+        to: to.map(str::to_owned),
+        include: include.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        exclude: vec![],
+    };
+    let with = |selected: Vec<FileSelection>| {
+        job(vec![step("find . -type f | sort; cat lib/deep/b.rs bin/tool; echo")], |job| {
+            (job.source, job.selected) = (Some(source), selected);
+        })
+    };
+    let spec = with(vec![
+        select("src", Some("lib"), &["*.rs"]),
+        select("tool", Some("bin/"), &[]),
+        select("large", None, &[]),
+    ]);
+    let (fence, result) = came_to(&rig, &spec, vec![]).await;
+    assert_eq!(result.outcome, Outcome::Succeeded, "{result:?}");
+    assert_eq!(text(&rig, fence), "./bin/tool\n./large\n./lib/a.rs\n./lib/deep/b.rs\nbt\n");
+    let (_, result) = came_to(&rig, &with(vec![select("srx", None, &[])]), vec![]).await;
+    assert!(result.error_message.is_some_and(|message| message.contains("the repository has no `srx`")));
     rig.drain().await;
 }
 

@@ -6,11 +6,12 @@ use super::graph::transitive_needs;
 use super::tell;
 use crate::expression::Template;
 use crate::nearest::did_you_mean;
-use crate::workflow::file::{Job, Located, Workflow, WrittenInput};
+use crate::workflow::file::{Job, Located, Workflow, WrittenInput, WrittenModified};
 use crate::workflow::matrix::{Cell, substitute};
 use crate::workflow::plan::{ArtifactInput, ArtifactOutput};
 use crate::workflow::problem::Problem;
 use crate::workflow::read::wrong_name;
+use crate::workflow::selection::ModifiedFiles;
 
 /// Who makes an artifact: the place of the job, and of the cell in it.
 type Makers = HashMap<String, (usize, usize)>;
@@ -127,9 +128,39 @@ fn outputs(workflow: &mut Workflow, problems: &mut Vec<Problem>) -> Makers {
                 told.entry(name.clone()).or_insert_with(|| job.name.clone());
                 cell.outputs.push(ArtifactOutput { name, path });
             }
+            if let Some((name, modified)) = job.modified.as_ref().and_then(|modified| come_back(modified, cell)) {
+                let key = job.modified.as_ref().map(|modified| (modified.at, modified.key.clone()));
+                let (at, key) = key.unwrap_or((job.at, String::new()));
+                let taken = makers.insert(name.clone(), (place, index)).is_some();
+                let wrong = wrong_name(&name).or_else(|| {
+                    taken.then(|| format!("two artifacts would be called `{name}`; give one another `name`"))
+                });
+                if let Some(wrong) = wrong {
+                    tell(problems, at, key, wrong);
+                    continue;
+                }
+                told.entry(name).or_insert_with(|| job.name.clone());
+                cell.modified = Some(modified);
+            }
         }
     }
     makers
+}
+
+/// What comes back of a cell, and the artifact that holds it; nothing when that can't be decided, which is told with the
+/// names of expressions.
+fn come_back(modified: &Located<WrittenModified>, cell: &Cell) -> Option<(String, ModifiedFiles)> {
+    let written = &modified.value;
+    let name = match &written.name {
+        None => format!("modified-{}", cell.name),
+        Some(name) => {
+            let suffix = if Template::is_in(name) { "" } else { cell.suffix.as_str() };
+            substitute(name, &cell.values).ok()? + suffix
+        }
+    };
+    let to = written.to.as_ref().map(|to| substitute(to, &cell.values)).transpose().ok()?;
+    let (include, exclude) = (written.include.clone(), written.exclude.clone());
+    Some((name.clone(), ModifiedFiles { name, to, archive: written.archive, include, exclude }))
 }
 
 /// An artifact comes back under its own last name, into the directory that the input says. No two may come to the same place.

@@ -26,6 +26,17 @@ pub(super) fn check(job: &Job, problems: &mut Vec<Problem>) {
                 tell(problems, input.at, input.key.clone(), wrong);
             }
         }
+        if let (Some(modified), Some(located)) = (&cell.modified, &job.modified)
+            && let Some(to) = &modified.to
+        {
+            let empty = to.is_empty().then(|| "is empty; name a directory, or `.` for the current one".to_owned());
+            let outside = plain(to)
+                .is_none()
+                .then(|| format!("`{}` isn't below the current directory; write a path like `out`", to.escape_debug()));
+            if let Some(wrong) = empty.or(outside) {
+                tell(problems, located.at, located.key.clone(), wrong);
+            }
+        }
     }
     let files = job.template.workflow.iter().flat_map(|workflow| workflow.files.keys()).chain(job.local_files.keys());
     let mut seen = std::collections::BTreeMap::new();

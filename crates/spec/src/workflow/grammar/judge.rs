@@ -1,6 +1,6 @@
 //! Whether a document has the shape it should have, and what was probably meant where it doesn't.
 
-use super::{Key, Object, Others, Shape};
+use super::{Key, Object, Others, SELECTION, Shape};
 use crate::nearest::did_you_mean;
 use crate::workflow::document::{self, Node, Value};
 use crate::workflow::problem::{Position, Problem};
@@ -127,6 +127,10 @@ fn snake_case(name: &str) -> String {
 /// Of the shapes that a value may have, the one that it is meant to have.
 fn chosen(node: &Node, shape: Shape) -> Option<Shape> {
     let fits = match (shape, &node.value) {
+        (Shape::ObjectOr(object, other), _) => {
+            let shape = if is_meant(node, object) { Shape::Object(object) } else { *other };
+            return chosen(node, shape);
+        }
         (Shape::OneOf(shapes), _) => return shapes.iter().find_map(|shape| chosen(node, *shape)),
         (Shape::Text | Shape::Word(_), Value::Text(_))
         | (Shape::Scalar, Value::Text(_) | Value::Number(_) | Value::Bool(_))
@@ -139,6 +143,21 @@ fn chosen(node: &Node, shape: Shape) -> Option<Shape> {
         _ => false,
     };
     fits.then_some(shape)
+}
+
+/// Whether a map among `files` is a selection.
+pub(in crate::workflow) fn is_selection(node: &Node) -> bool {
+    is_meant(node, &SELECTION)
+}
+
+/// Whether a map is meant to be this object, rather than one from names that the user chooses.
+fn is_meant(node: &Node, object: &Object) -> bool {
+    let Value::Map(entries) = &node.value else { return false };
+    let known = |key: &document::Key| object.keys.iter().find(|known| known.name == key.name);
+    let wants_list = |key: &Key| matches!(key.shape, Shape::List(_));
+    let has_list =
+        entries.iter().any(|(key, value)| matches!(value.value, Value::List(_)) && known(key).is_some_and(wants_list));
+    has_list || !entries.is_empty() && entries.iter().all(|(key, _)| known(key).is_some())
 }
 
 /// What belongs somewhere, in words.
@@ -155,6 +174,7 @@ fn in_words(shape: Shape) -> String {
         Shape::List(_) => "a list".to_owned(),
         Shape::Map(_) => "a map".to_owned(),
         Shape::Object(object) => format!("{} as a map", object.name),
+        Shape::ObjectOr(object, other) => format!("{} as a map, or {}", object.name, in_words(*other)),
         Shape::OneOf(shapes) => shapes.iter().map(|shape| in_words(*shape)).collect::<Vec<_>>().join(", or "),
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of a workflow file. `docs/workflows.md` shows each by example.
 
-use super::Shape::{Amount, Count, List, Map, Nothing, OneOf, Scalar, Switch, Text, Word};
+use super::Shape::{Amount, Count, List, Map, Nothing, ObjectOr, OneOf, Scalar, Switch, Text, Word};
 use super::{Key, Object, Others, Shape};
 
 const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
@@ -226,7 +226,12 @@ const JOB: Object = Object {
             key("timeout", SPAN, "After this long the attempt is ended, and failed."),
             key("continue_on_error", Switch, "Whether its failure counts as success for the run and its successors."),
             key("matrix", Shape::Object(&MATRIX), "Makes one job for each combination of values."),
-            key("files", Map(&OneOf(&[Text, Shape::Object(&FILE)])), "Files in the job directory, by path."),
+            key(
+                "files",
+                FILES,
+                "What of the repository goes into the job directory, instead of all of it; and files with contents of their \
+                 own, by path.",
+            ),
             key("queue", Text, "In which queue it waits."),
             key("labels", LABELS, "Labels a worker must bear to run it."),
             key("resources", Shape::Object(&RESOURCES), "Bounds within which it is kept."),
@@ -411,6 +416,21 @@ const FILE: Object = Object {
         ],
     )
 };
+
+const WRITTEN_FILES: Shape = Map(&OneOf(&[Text, Shape::Object(&FILE)]));
+const FILES: Shape = OneOf(&[List(&OneOf(&[Text, ONE_OF_FILES])), ONE_OF_FILES]);
+const ONE_OF_FILES: Shape = ObjectOr(&SELECTION, &WRITTEN_FILES);
+
+/// What selects from the repository. A file that is called as one of its keys is written with `./` before it.
+pub(super) const SELECTION: Object = object(
+    "a selection of files",
+    &[
+        key("from", Text, "A file or directory of the repository; all of it by default."),
+        key("to", Text, "Where it comes to, from the job directory; where it is in the repository by default."),
+        key("include", TEXTS, "Which of what is in it: patterns like `*.rs` or `src/**/*.rs`. All by default."),
+        key("exclude", TEXTS, "And which not."),
+    ],
+);
 
 const RESOURCES: Object = object(
     "`resources`",

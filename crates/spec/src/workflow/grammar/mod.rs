@@ -9,7 +9,8 @@ mod judge;
 mod keys;
 mod schema;
 
-pub(super) use judge::judge;
+pub(super) use judge::{is_selection, judge};
+use keys::SELECTION;
 pub(super) use keys::{COMMAND, CONTAINER, HOOKS, WORKFLOW};
 pub use schema::schema;
 
@@ -36,6 +37,8 @@ pub(super) enum Shape {
     Map(&'static Shape),
     /// A map with known keys.
     Object(&'static Object),
+    /// A map with known keys when it has no others, or a list under one of those that want one; else the other shape.
+    ObjectOr(&'static Object, &'static Shape),
     /// One of these; which, is told by what kind of value it is.
     OneOf(&'static [Shape]),
 }

@@ -56,6 +56,9 @@ fn shape(of: Shape, definitions: &mut Map<String, Value>) -> Value {
         Shape::Word(words) => json!({ "enum": words }),
         Shape::List(of) => json!({ "type": "array", "items": shape(*of, definitions) }),
         Shape::Map(of) => json!({ "type": "object", "additionalProperties": shape(*of, definitions) }),
+        Shape::ObjectOr(of, other) => {
+            json!({ "anyOf": [shape(Shape::Object(of), definitions), shape(*other, definitions)] })
+        }
         Shape::OneOf(shapes) => {
             let either: Vec<_> = shapes.iter().map(|of| shape(*of, definitions)).collect();
             json!({ "anyOf": either })

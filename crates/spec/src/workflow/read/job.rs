@@ -6,13 +6,12 @@ use super::field::{Field, Reader, wrong_name};
 use super::{Shared, of_job, step};
 use crate::expression::Template;
 use crate::job::{JobSpec, MAX_STEPS};
+use crate::requirements::ExecutorKind;
 use crate::resources::Resources;
+use crate::workflow::WorkflowJob;
 use crate::workflow::document::{Key, Value};
-use crate::workflow::file::{
-    Job, LocalFile, Located, Place, RepositoryCopy, StepPlace, Text, WrittenInput, WrittenOutput,
-};
+use crate::workflow::file::{Job, Located, Place, RepositoryCopy, StepPlace, Text, WrittenInput, WrittenOutput};
 use crate::workflow::matrix::Matrix;
-use crate::workflow::{FileContent, FileMode, SandboxFile, WorkflowJob};
 
 /// Reads the job called `name`.
 pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key, field: &Field<'_>) -> Job {
@@ -25,7 +24,14 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
     let mut texts = Vec::new();
 
     let executor = shared.executors.choose(reader, own_or_default("executor").as_ref());
+    let files = super::files::read(reader, field, &mut texts);
     let copies = own_or_default("copy_repo").and_then(|field| field.switch()).unwrap_or(executor.copy_repo);
+    if let (Some(no), false) =
+        (field.get("copy_repo").filter(|field| field.switch() == Some(false)), files.selected.is_empty())
+    {
+        reader.tell(&no, "and `files` selects from the repository; leave one of them out");
+    }
+    let copies = copies || !files.selected.is_empty();
     let copy = match (copies, executor.copy_git) {
         (false, _) => RepositoryCopy::Nothing,
         (true, false) => RepositoryCopy::Files,
@@ -33,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
     };
     let condition = reader.condition(field, Place::JobCondition, &mut texts).unwrap_or_default();
     let condition_at = field.get("if").or_else(|| field.get("condition")).map_or(name.at, |field| field.node.at);
-    let (files, local_files) = files(reader, field, &mut texts);
+    let modified = super::files::modified(reader, field, &mut texts);
 
     let (template, steps) = template(reader, shared, field, &mut texts);
     if executor.choice.shares_a_container()
@@ -42,6 +48,14 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
         let text = "can't be kept for one job in a container that others share; bound the executor's container with \
                     `cpus`, `memory` and `pids`, or give it `mode: isolated`";
         reader.tell(&field, text);
+    }
+    if executor.choice.kind == ExecutorKind::Hooks {
+        let places = [(!files.selected.is_empty(), "files"), (modified.is_some(), "modified")];
+        for field in places.into_iter().filter(|(is_there, _)| *is_there).filter_map(|(_, key)| field.get(key)) {
+            let text = "can't be had where hooks make a job's place: they share one copy of the repository, and put what they \
+                        like wherever they like";
+            reader.tell(&field, text);
+        }
     }
     let workflow = WorkflowJob {
         workflow: shared.name.clone(),
@@ -54,7 +68,8 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
         workflow_env_from: shared.env_from.clone(),
         env_from: field.get("env_from").map(|field| reader.providers(&field)).unwrap_or_default(),
         secrets: secrets(reader, shared, field),
-        files,
+        files: files.written,
+        selected: files.selected,
         ..WorkflowJob::default()
     };
     Job {
@@ -70,7 +85,8 @@ pub(super) fn read(reader: &mut Reader<'_>, shared: &mut Shared<'_>, name: &Key,
         copy,
         inputs: inputs(field, &mut texts),
         outputs: outputs(field, &mut texts),
-        local_files,
+        local_files: files.local,
+        modified,
         matrix: field.get("matrix").filter(Field::is_map).map(|field| field.located(matrix(reader, &field))),
         cells: Vec::new(),
         texts,
@@ -135,7 +151,7 @@ fn template(
 }
 
 /// Notes a text that is decided before the run.
-fn note(field: &Field<'_>, text: &str, texts: &mut Vec<Text>) {
+pub(super) fn note(field: &Field<'_>, text: &str, texts: &mut Vec<Text>) {
     if Template::is_in(text) {
         texts.push(field.expressive(Place::Cell, text));
     }
@@ -185,50 +201,6 @@ fn outputs(field: &Field<'_>, texts: &mut Vec<Text>) -> Vec<Located<WrittenOutpu
         Some(Located { at: key.at, key: value.key.clone(), value: output })
     };
     entries.iter().filter_map(read).collect()
-}
-
-type Files = (BTreeMap<String, SandboxFile>, BTreeMap<String, LocalFile>);
-
-fn files(reader: &mut Reader<'_>, field: &Field<'_>, texts: &mut Vec<Text>) -> Files {
-    let (mut files, mut local) = Files::default();
-    for (key, value) in field.get("files").iter().flat_map(Field::entries) {
-        let path = key.name.clone();
-        let mode = value.get("mode").and_then(|mode| {
-            let parsed = FileMode::try_from(mode.scalar()?);
-            parsed.map_err(|wrong| reader.tell(&mode, wrong)).ok()
-        });
-        let mode = mode.unwrap_or_default();
-        let written = |key| value.get(key).and_then(|field| Some((field.text()?, field)));
-        let content = if let Some((text, field)) = value.text().map(|text| (text, value.clone())).or(written("text")) {
-            if Template::is_in(text) {
-                texts.push(field.expressive(Place::Job, text));
-            }
-            FileContent::Text(text.to_owned())
-        } else if let Some((text, field)) = written("base64") {
-            let text: String = text.split_ascii_whitespace().collect();
-            if !is_base64(&text) {
-                reader.tell(&field, "is no base64");
-            }
-            FileContent::Base64(text)
-        } else {
-            if let Some((from, field)) = written("from") {
-                if from.is_empty() || from.contains('\0') {
-                    reader.tell(&field, "name a file");
-                }
-                local.insert(path, LocalFile { from: from.to_owned(), mode });
-            }
-            continue;
-        };
-        files.insert(path, SandboxFile { content, mode });
-    }
-    (files, local)
-}
-
-/// Whether a text is base64 with the usual alphabet and padding.
-fn is_base64(text: &str) -> bool {
-    let letters = text.trim_end_matches('=');
-    let fits = letters.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/');
-    fits && text.len().is_multiple_of(4) && text.len() - letters.len() <= 2
 }
 
 fn matrix(reader: &mut Reader<'_>, field: &Field<'_>) -> Matrix {

@@ -4,13 +4,14 @@
 //! shape is passed over here as if it weren't there, and no job is lost for it: what is found later is found as well.
 //!
 //! - [`field`]: a value of the document with its key; what reads them and tells what is wrong;
-//! - [`job`], [`step`]: those; [`values`]: the smaller things in them;
+//! - [`job`], [`step`]: those; [`files`]: what goes into a job's directory and comes back; [`values`]: the smaller things;
 //! - [`executors`]: executors by name, each once; [`container`], [`command`]: the settings of `oci` and `command`.
 
 mod command;
 mod container;
 mod executors;
 mod field;
+mod files;
 mod job;
 mod step;
 mod values;
