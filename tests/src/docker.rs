@@ -14,13 +14,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{component, run};
+use crate::{component, rootfs, run};
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,19 +215,7 @@ impl Engine {
 
     fn make_images(&self) {
         let root = self.directory.join("root");
-        for directory in ["bin", "usr/bin", "etc", "tmp", "proc", "sys", "dev"] {
-            fs::create_dir_all(root.join(directory)).expect("the engine's directory is writable");
-        }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).is_file());
-        fs::copy(busybox.expect("it was looked for"), root.join("bin/busybox")).expect("it can be copied");
-        let listed = Command::new("busybox").arg("--list").output().expect("busybox runs");
-        for name in String::from_utf8_lossy(&listed.stdout).lines().filter(|name| *name != "busybox") {
-            symlink("/bin/busybox", root.join("bin").join(name)).expect("a link can be made");
-        }
-        symlink("/bin/busybox", root.join("usr/bin/env")).expect("a link can be made");
-        let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("a file can be written");
-        write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\n");
-        write("etc/group", "root:x:0:\nann:x:1000:\n");
+        assert!(rootfs::make(&root), "busybox was looked for");
         let packed = |of: &Path| {
             let tar = Command::new("tar").arg("-C").arg(of).args(["-c", "."]).output().expect("tar runs");
             assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));

@@ -11,6 +11,7 @@ pub mod loopback;
 pub mod markdown;
 pub mod postgres;
 pub mod program;
+pub mod rootfs;
 pub mod run;
 pub mod shell;
 pub mod usage;

@@ -3,6 +3,7 @@
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
 //! - [`init`]: the agent as the first process of a container, which starts a keeper for each driver that calls;
 //! - [`relay`]: the agent at the end of two pipes, through which a driver speaks to a keeper;
+//! - [`stage`]: the agent as what a container is run from, where no engine does that;
 //! - [`attach`]: becoming a program that a driver is connected to;
 //! - `spawn`: how a process is made, and why it couldn't be;
 //! - `identity`: as whom it runs, and whose its files are;
@@ -26,3 +27,4 @@ pub mod relay;
 mod signals;
 mod spare;
 mod spawn;
+pub mod stage;

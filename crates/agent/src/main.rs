@@ -1,6 +1,6 @@
 //! The agent as a program of its own. Without arguments it is a keeper, as `executr keeper` is within the one program
 //! people install, or speaks to one for a driver that has no socket; with `serve SOCKET [SECONDS]` it is the first process
-//! of a container; with `connect SOCKET PROGRAM [ARGUMENT…]` it becomes that program.
+//! of a container; with `connect SOCKET PROGRAM [ARGUMENT…]` it becomes that program; with `stage …` it runs a container.
 
 use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use executr_agent::{attach, init, keeper, relay};
+use executr_agent::{attach, init, keeper, relay, stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
             let seconds = rest.first().and_then(|seconds| seconds.to_str()?.parse().ok());
             init::run(Path::new(socket), seconds.map_or(init::PATIENCE, Duration::from_secs))
         }
+        [word, rest @ ..] if word == "stage" => match stage::run(rest) {
+            Ok(code) => return ExitCode::from(code),
+            Err(fault) => Err(fault),
+        },
         [word, socket, argv @ ..] if word == "connect" => Err(attach::exec(Path::new(socket), argv)),
         _ => Err(keeper::Fault::Protocol("there is no such argument".to_owned())),
     };

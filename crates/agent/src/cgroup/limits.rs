@@ -90,7 +90,16 @@ impl Limiter {
     /// Finds out what can be enforced, by making a group and removing it again.
     #[must_use]
     pub fn probe(hierarchies: &Hierarchies, mark: &Mark, slot: u32) -> Self {
-        let name = mark.name(slot, "task");
+        Self::named(hierarchies, mark.name(slot, "task"))
+    }
+
+    /// The same for a container of the owner's.
+    #[must_use]
+    pub fn of_container(hierarchies: &Hierarchies, mark: &Mark, number: u32) -> Self {
+        Self::named(hierarchies, mark.name(number, "container"))
+    }
+
+    fn named(hierarchies: &Hierarchies, name: String) -> Self {
         let place = |controller| place(hierarchies, controller, &name);
         Self { memory: place(Controller::Memory), cpu: place(Controller::Cpu), pids: place(Controller::Pids), name }
     }

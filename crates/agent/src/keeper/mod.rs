@@ -46,6 +46,14 @@ pub enum Fault {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something a container needs can't be had.
+    #[error("cannot {what}: {source}")]
+    Stage {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The driver can't be understood.
     #[error("the driver can't be understood: {0}; an agent is started by executr itself, not by hand")]
     Protocol(String),

@@ -223,7 +223,9 @@ unsafe fn become_user(becoming: &Becoming<'_>) -> bool {
     unsafe {
         if let Some(identity) = becoming.identity {
             let (groups, gid, uid) = (&identity.groups, identity.gid, identity.uid);
-            if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) < 0
+            // In a namespace of one user the kernel lets nobody set groups, and there is nobody else to become.
+            let stays = || last_errno() == Errno::PERM && libc::geteuid() == uid && libc::getegid() == gid;
+            if (libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) < 0 && !stays())
                 || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
                 || libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0
             {

@@ -139,6 +139,7 @@ pub(crate) fn containers(data: &Path) -> OciHostOptions {
         address: host::engine_address(),
         sockets: host::engine_sockets(),
         agent: AgentProgram::new(move || agent::program(&data)),
+        direct: None,
         programs: None,
     }
 }

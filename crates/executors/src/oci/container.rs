@@ -25,7 +25,8 @@ use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount
 use super::host::OciHost;
 use super::options::OciOptions;
 use super::owner::{OWNER, Owner};
-use crate::contract::{ExecutorError, JobPlan, KeeperError, Limits, Place, Sandbox, Workspace};
+use super::selection::{Chosen, Wanted};
+use crate::contract::{ExecutorError, JobPlan, KeeperError, LimitOffers, Limits, Place, Sandbox, Workspace};
 use crate::local::{LocalWorkspace, RunAs};
 
 /// Containers this process has started: the next attempt of a job has the same directory, and may come while the engine
@@ -72,19 +73,19 @@ impl Container {
         purpose: Purpose,
     ) -> Result<Self, ExecutorError> {
         let agent = host.options.agent.path()?;
-        let engine = host.engine(options.engine.as_deref()).await?;
-        let image = engine.image(&options.image, options.pull).await?;
         let limits = purpose.plan.limits;
         let of_job = match &purpose.plan.place {
             Place::Directory(path) => Some(path.clone()),
             Place::Sandbox => None,
         };
+        let Chosen { engine, image } = host.choose(&wanted(options, &limits, machine.limits())).await?;
         let plan = JobPlan { place: Place::Sandbox, limits: Limits::default(), ..purpose.plan };
         let mut scratch = machine.setup_job(plan).await?;
         let started = async {
             let directories = Directories::make(scratch.as_mut()).await?;
             let mut plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
             plan.mounts.extend(of_job.map(|path| Mount { source: path.clone(), target: path, read_only: false }));
+            plan.user = options.user.as_ref().unwrap_or(&image.user).clone();
             let id = engine.start(plan).await?;
             Ok::<_, ExecutorError>((id, directories))
         };
@@ -191,6 +192,23 @@ impl Directories {
     }
 }
 
+/// What is asked of the engine.
+fn wanted<'a>(options: &'a OciOptions, limits: &Limits, offered: &LimitOffers) -> Wanted<'a> {
+    let asked = [
+        (limits.memory_bytes > 0 || options.memory.is_some(), &offered.memory),
+        (limits.cpu_millis > 0 || options.cpus.is_some(), &offered.cpu),
+        (limits.pids > 0 || options.pids.is_some(), &offered.pids),
+    ];
+    Wanted {
+        engine: options.engine.as_deref(),
+        image: Some(&options.image),
+        pull: options.pull,
+        network: options.network,
+        user: options.user.as_deref(),
+        refused_limit: asked.into_iter().find_map(|(is_asked, offer)| offer.clone().err().filter(|_| is_asked)),
+    }
+}
+
 fn plan_of(
     host: &OciHost,
     options: &OciOptions,
@@ -217,6 +235,8 @@ fn plan_of(
     Ok(ContainerPlan {
         name: format!("executr-{name}-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed)),
         image: options.image.clone(),
+        machine: None,
+        user: String::new(),
         command: [AGENT, "serve", SOCKET].map(str::to_owned).into(),
         labels,
         mounts,

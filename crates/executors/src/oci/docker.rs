@@ -13,14 +13,11 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
+use super::engine::{CAPABILITIES, ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
 use super::options::Pull;
 
 /// Seconds an answer may take to begin: a container of a busy machine takes a while to start.
 const PATIENCE: u64 = 120;
-
-/// What the agent needs to run steps as other users and to clear up after them. No step has any of these.
-const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
 /// The connection.
 pub(super) struct Docker {

@@ -9,6 +9,9 @@ use thiserror::Error;
 
 use super::options::{Network, Pull};
 
+/// What the agent needs to run steps as other users and to clear up after them. No step has any of these.
+pub(super) const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
+
 /// An engine on this machine.
 #[async_trait]
 pub trait ContainerEngine: Send + Sync {
@@ -59,6 +62,10 @@ pub struct ContainerPlan {
     pub name: String,
     /// What it is made of.
     pub image: String,
+    /// What of this machine's own files it doesn't see, where it is made of them instead of an image.
+    pub machine: Option<Vec<PathBuf>>,
+    /// As whom steps run in it.
+    pub user: String,
     /// Its first process, which runs as root there.
     pub command: Vec<String>,
     /// What it is marked with.

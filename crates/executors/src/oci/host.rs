@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
+use super::direct::{Direct, DirectOptions};
 use super::engine::{ContainerEngine, ContainerError};
 use super::owner;
 
@@ -20,6 +22,8 @@ pub struct OciHostOptions {
     pub sockets: Vec<PathBuf>,
     /// The agent.
     pub agent: AgentProgram,
+    /// What containers without a daemon take; there are none without.
+    pub direct: Option<DirectOptions>,
     /// More that every container can read, at the same path: where fetched programs are kept.
     pub programs: Option<PathBuf>,
 }
@@ -61,13 +65,21 @@ impl fmt::Debug for AgentProgram {
 pub struct OciHost {
     pub(super) options: OciHostOptions,
     engines: Mutex<HashMap<Option<String>, Arc<dyn ContainerEngine>>>,
+    /// Containers on their way out.
+    pub(super) going: Mutex<JoinSet<()>>,
 }
 
 impl OciHost {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(options: OciHostOptions) -> Self {
-        Self { options, engines: Mutex::default() }
+        Self { options, engines: Mutex::default(), going: Mutex::default() }
+    }
+
+    /// Waits for what was let go of in the background.
+    pub async fn settle(&self) {
+        let going = std::mem::take(&mut *self.going.lock().await);
+        going.join_all().await;
     }
 
     /// The engine at `address`, or this machine's own.
@@ -86,6 +98,47 @@ impl OciHost {
         }
         engines.insert(key, Arc::clone(&engine));
         Ok(engine)
+    }
+
+    /// The engine that is no daemon.
+    ///
+    /// # Errors
+    /// When this machine lacks what it takes.
+    pub async fn direct(&self) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let key = Some("direct".to_owned());
+        let mut engines = self.engines.lock().await;
+        if let Some(engine) = engines.get(&key) {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = self.unswept_direct().await?;
+        if let Err(error) = owner::sweep(engine.as_ref()).await {
+            tracing::warn!(%error, "containers that dead processes left stay");
+        }
+        engines.insert(key, Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// The same, with all that dead processes left.
+    pub(super) async fn unswept_direct(&self) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let options = self.options.direct.clone().ok_or_else(|| ContainerError::NoEngine {
+            tried: "this worker has no place for containers without a daemon".to_owned(),
+        })?;
+        let engine = Direct::open(options, self.options.agent.path()?).await?;
+        Ok(Arc::new(engine))
+    }
+
+    /// The engine at the first socket that bears this name.
+    pub(super) async fn engine_of(&self, name: &str) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let is_of = |socket: &&PathBuf| socket.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+        let mut tried = Vec::new();
+        for socket in self.options.sockets.iter().filter(is_of) {
+            match self.engine(socket.to_str()).await {
+                Err(ContainerError::NoEngine { tried: problem }) => tried.push(problem),
+                engine => return engine,
+            }
+        }
+        let tried = if tried.is_empty() { format!("there is no socket of {name} to try") } else { tried.join("; ") };
+        Err(ContainerError::NoEngine { tried })
     }
 
     /// This machine's own engine, with all that dead processes left in it.

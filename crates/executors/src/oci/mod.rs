@@ -1,8 +1,10 @@
-//! Jobs in containers of an engine on this machine, Docker or Podman.
+//! Jobs in containers, of an engine on this machine (Docker or Podman) or without one.
 //!
 //! - [`options`]: what a workflow says of its containers;
 //! - [`host`]: what the worker says: where its engine and its agent are;
 //! - [`engine`]: what is asked of an engine; `docker`: one that speaks Docker's API;
+//! - [`direct`]: one that is no daemon: crun or runc, run from this process;
+//! - `selection`: which engine makes a container;
 //! - [`owner`]: whose a container is, and what dead owners left;
 //! - [`sweeper`]: the same for who cleans up without a worker;
 //! - `container`: one container with its directories and its agent;
@@ -15,17 +17,20 @@
 //! Nothing here pulls an image apart, and no answer is read out of what a program prints.
 
 mod container;
+pub mod direct;
 #[cfg(feature = "oci")]
 mod docker;
 mod engine;
 mod host;
 mod options;
 mod owner;
+mod selection;
 mod sweeper;
 mod workspace;
 
 pub use engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
 pub use host::{AgentProgram, OciHost, OciHostOptions};
 pub use options::{Mode, Network, OciOptions, Pull};
+pub use selection::is_own_engine;
 pub use sweeper::OciSweeper;
 pub use workspace::OciWorkspace;

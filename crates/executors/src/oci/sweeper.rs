@@ -1,4 +1,4 @@
-//! Containers that dead processes left in this machine's own engine.
+//! Containers that dead processes left in this machine's own engine, or without one.
 
 use std::sync::Arc;
 
@@ -23,17 +23,24 @@ impl OciSweeper {
 #[async_trait]
 impl Sweeper for OciSweeper {
     async fn find(&self) -> Result<Vec<Box<dyn Leftover>>, SweepError> {
-        let engine = match self.0.unswept().await {
-            Ok(engine) => engine,
-            // Where there is no engine we can use there is no container of ours.
-            Err(ContainerError::NoEngine { .. } | ContainerError::Elsewhere { .. } | ContainerError::NotBuilt) => {
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(asking(&error)),
-        };
-        let left = left_in(engine.as_ref()).await.map_err(|error| asking(&error))?;
-        let held = |container| Box::new(Left { engine: Arc::clone(&engine), container }) as Box<dyn Leftover>;
-        Ok(left.into_iter().map(held).collect())
+        let mut found = Vec::new();
+        for engine in [self.0.unswept().await, self.0.unswept_direct().await] {
+            let engine = match engine {
+                Ok(engine) => engine,
+                // Where there is no engine we can use there is no container of ours.
+                Err(
+                    ContainerError::NoEngine { .. }
+                    | ContainerError::Elsewhere { .. }
+                    | ContainerError::NotBuilt
+                    | ContainerError::NoAgent(_),
+                ) => continue,
+                Err(error) => return Err(asking(&error)),
+            };
+            let left = left_in(engine.as_ref()).await.map_err(|error| asking(&error))?;
+            let held = |container| Box::new(Left { engine: Arc::clone(&engine), container }) as Box<dyn Leftover>;
+            found.extend(left.into_iter().map(held));
+        }
+        Ok(found)
     }
 }
 
