@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/<sha256>              a whole blob, mode 0555: it may be a program. Stores of the same user give some of them a second name
 //! ROOT/.partial/<sha256>     one on its way, with `.lock` (who brings it) and `.validator` beside it
+//! ROOT/.partial/arriving-*   one whose name isn't known yet
 //! ROOT/.used/<sha256>        empty; its time of modification is when the blob was last used
 //! ROOT/.leases/<process>-<n> the digests of blobs that a living process wants to stay
 //! ```
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use executr_spec::Digest;
 use thiserror::Error;
 
+use crate::arriving::{self, Arrived, Arriving};
 use crate::blob_lease::{self, BlobLease};
 use crate::file_lock::FileLock;
 use crate::partial::Partial;
@@ -222,6 +224,34 @@ impl BlobDir {
         wrong.map_or(Ok(()), Err)
     }
 
+    /// Begins a blob whose name its bytes will tell.
+    pub(crate) fn arrive(&self) -> Result<Arriving, BlobDirError> {
+        Arriving::begin(&self.root.join(".partial"))
+    }
+
+    /// Gives blobs that have arrived their names, waiting for the disk but once, and keeps them while the lease lives.
+    pub(crate) fn keep(&self, blobs: Vec<Arrived>) -> Result<BlobLease, BlobDirError> {
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+        let lease = self.lease(&digests)?;
+        let new: Vec<Arrived> = blobs.into_iter().filter(|blob| !self.has(blob.digest)).collect();
+        if new.is_empty() {
+            return Ok(lease);
+        }
+        let directory = File::open(&self.root).map_err(BlobDirError::io("open", &self.root))?;
+        if new.len() <= FEW {
+            new.iter().try_for_each(Arrived::sync)?;
+        } else {
+            let sync = rustix::fs::syncfs(&directory);
+            sync.map_err(|errno| BlobDirError::io("sync", &self.root)(errno.into()))?;
+        }
+        for blob in new {
+            let path = self.path(blob.digest);
+            blob.name(&path)?;
+        }
+        directory.sync_all().map_err(BlobDirError::io("sync", &self.root))?;
+        Ok(lease)
+    }
+
     /// Starts bringing a blob, or goes on where one that died left off; `None` while another process is at it.
     ///
     /// # Errors
@@ -242,11 +272,15 @@ impl BlobDir {
     pub fn forget_partials(&self, kept: Duration) -> Result<(), BlobDirError> {
         let directory = self.root.join(".partial");
         for entry in fs::read_dir(&directory).map_err(BlobDirError::io("list", &directory))?.flatten() {
-            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let name = entry.file_name();
             let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            if matches!(age, Ok(Ok(age)) if age > kept)
-                && let Some(partial) = self.bring(digest)?
-            {
+            let is_old = matches!(age, Ok(Ok(age)) if age > kept);
+            if is_old && name.to_str().is_some_and(|name| name.starts_with(arriving::PREFIX)) {
+                // Gone by itself meanwhile, or next time.
+                let _ = fs::remove_file(entry.path());
+            }
+            let Some(digest) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if is_old && let Some(partial) = self.bring(digest)? {
                 partial.abandon();
             }
         }

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "archive")]
 mod archive;
+#[cfg(feature = "stream")]
+mod arriving;
 mod beneath;
 mod blob_dir;
 mod blob_lease;
@@ -27,6 +29,8 @@ mod partial;
 mod snapshot;
 mod source;
 mod stamp;
+#[cfg(feature = "stream")]
+pub mod stream;
 #[cfg(feature = "wire")]
 pub mod wire;
 

@@ -200,6 +200,16 @@ impl Baseline {
         self.names.capacity() + self.known.capacity() * size_of::<Known>()
     }
 
+    /// Everything and what it looked like, in the order of a manifest.
+    #[cfg(feature = "stream")]
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (PathBuf, Stamp)> {
+        self.below(Path::new(""), self.top).into_iter().map(|(path, known)| {
+            let Known { ctime, size, inode, mode, .. } = known;
+            // Who compares with it does so without the time of writing: that of change tells more.
+            (path, Stamp { ctime, mtime: ctime, size, inode, mode })
+        })
+    }
+
     /// Everything below something, in the order of a manifest.
     pub(super) fn below(&self, path: &Path, children: Children) -> Vec<(PathBuf, Known)> {
         let mut found = Vec::new();

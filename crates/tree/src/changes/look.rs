@@ -59,8 +59,13 @@ impl Baseline {
     /// # Errors
     /// [`LookError`].
     pub fn record(directory: &Path) -> Result<Self, LookError> {
-        let looked = Look::new(&Self::default(), directory, Depth::Names)?.run()?;
-        Ok(looked.baseline)
+        let root = beneath::open_root(directory).map_err(failed("open", directory))?;
+        Self::record_at(root, directory)
+    }
+
+    /// As [`record`](Self::record), in a directory that is open; `path` is what people call it.
+    pub(crate) fn record_at(root: OwnedFd, path: &Path) -> Result<Self, LookError> {
+        Ok(Look::new(&Self::default(), root, path, Depth::Names).run()?.baseline)
     }
 
     /// What has changed in a directory since. Of the files only those are read that look different, are as long as they
@@ -69,7 +74,8 @@ impl Baseline {
     /// # Errors
     /// [`LookError`].
     pub fn compare(&self, directory: &Path) -> Result<Changes, LookError> {
-        Ok(Look::new(self, directory, Depth::Compare)?.run()?.changes)
+        let root = beneath::open_root(directory).map_err(failed("open", directory))?;
+        Ok(Look::new(self, root, directory, Depth::Compare).run()?.changes)
     }
 
     /// As [`compare`](Self::compare), and what to compare with the next time. What is new is read too, so that it is known
@@ -78,7 +84,8 @@ impl Baseline {
     /// # Errors
     /// [`LookError`].
     pub fn advance(&self, directory: &Path) -> Result<Looked, LookError> {
-        Look::new(self, directory, Depth::Advance)?.run()
+        let root = beneath::open_root(directory).map_err(failed("open", directory))?;
+        Look::new(self, root, directory, Depth::Advance).run()
     }
 }
 
@@ -156,10 +163,9 @@ struct Content {
 }
 
 impl<'a> Look<'a> {
-    fn new(before: &'a Baseline, path: &'a Path, depth: Depth) -> Result<Self, LookError> {
-        let root = beneath::open_root(path).map_err(|source| failed("open", path)(source))?;
+    fn new(before: &'a Baseline, root: OwnedFd, path: &'a Path, depth: Depth) -> Self {
         let (seen, lists) = (AtomicUsize::new(0), AtomicUsize::new(1));
-        Ok(Self { before, root, path, depth, looked: stamp::now(), seen, lists })
+        Self { before, root, path, depth, looked: stamp::now(), seen, lists }
     }
 
     fn run(self) -> Result<Looked, LookError> {

@@ -158,6 +158,34 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The same tree with the digests of its files and packs, in order.
+    #[cfg(feature = "stream")]
+    pub(crate) fn with_digests(mut self, files: Vec<Digest>, packs: Vec<Digest>) -> Self {
+        let mut files = files.into_iter();
+        for entry in &mut self.entries {
+            if let Kind::File(file) = &mut entry.kind
+                && let Some(digest) = files.next()
+            {
+                file.digest = digest;
+            }
+        }
+        Self { packs, ..self }
+    }
+
+    /// What is known of a tree whose files nobody has read: digests are zeros, and so are those of the packs. Entries in
+    /// order.
+    #[cfg(feature = "stream")]
+    pub(crate) fn outline(entries: Vec<Entry>) -> Result<Self, ManifestError> {
+        let mut packer = packing::Packer::default();
+        for entry in &entries {
+            if let Kind::File(file) = &entry.kind {
+                packer.place(&entry.path, file.size);
+            }
+        }
+        let packs = vec![Digest([0; 32]); packer.packs()];
+        Self::new(entries, packs)
+    }
+
     /// The tree that is the one entry of this one.
     #[cfg(feature = "snapshot")]
     pub(crate) fn without_name(self) -> Result<Self, ManifestError> {

@@ -3,13 +3,14 @@
 //! Nothing is written outside the target, nor through a link: [`target`] sees to that. Bytes of large files are shared with the blob where the filesystem can, else
 //! copied by the kernel; small ones come out of packs, each read once by each thread.
 
+mod copying;
 mod target;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use executr_spec::Digest;
 use thiserror::Error;
@@ -19,6 +20,7 @@ use crate::manifest::{FileEntry, Kind, Manifest, Place};
 use crate::parallel;
 use crate::stamp::{self, Stamp};
 
+pub(crate) use copying::copy_file;
 pub(crate) use target::{Group, Target};
 
 /// What to do where something stands already.
@@ -106,7 +108,7 @@ pub fn materialise_unless(
     existing: Existing,
 ) -> Result<Placed, MaterialiseError> {
     let target = Target::open(stopped, manifest, target, existing)?;
-    let placing = Placing { manifest, blobs, target: &target, no_reflink: AtomicBool::new(false) };
+    let placing = Placing { manifest, blobs, target: &target };
     let groups = target.groups(|_| true);
     let stamps = parallel::for_each(&groups, Pack::default, |pack, group| placing.group(group, pack))?;
     target.modes()?;
@@ -128,8 +130,6 @@ struct Placing<'a> {
     manifest: &'a Manifest,
     blobs: &'a BlobDir,
     target: &'a Target<'a>,
-    /// Tried once, and the filesystem can't.
-    no_reflink: AtomicBool,
 }
 
 impl Placing<'_> {
@@ -193,15 +193,7 @@ impl Placing<'_> {
         if length != file.size {
             return Err(None);
         }
-        if !self.no_reflink.load(Ordering::Relaxed) {
-            if rustix::fs::ioctl_ficlone(&*made, blob).is_ok() {
-                return Ok(());
-            }
-            self.no_reflink.store(true, Ordering::Relaxed);
-        }
-        // The kernel copies, where it can, and falls back to what always works by itself.
-        let mut from = blob;
-        let copied = io::copy(&mut from, made).map_err(Some)?;
-        if copied == file.size { Ok(()) } else { Err(None) }
+        copy_file(blob, made, file.size)
+            .map_err(|error| (error.kind() != io::ErrorKind::UnexpectedEof).then_some(error))
     }
 }

@@ -72,6 +72,11 @@ impl<'a> Target<'a> {
         beneath::open_directory(self.root.as_fd(), path).map_err(|error| failed("open", &self.path.join(path))(error))
     }
 
+    /// Opens a file of the tree that was put there.
+    pub(crate) fn open_file(&self, entry: &Entry) -> Result<File, MaterialiseError> {
+        beneath::open_file(self.root.as_fd(), &entry.path).map_err(|error| failed("read", &self.path(entry))(error))
+    }
+
     /// An error once it shall stop.
     pub(crate) fn go_on(&self) -> Result<(), MaterialiseError> {
         if self.stopped.load(Ordering::Relaxed) { Err(MaterialiseError::Stopped) } else { Ok(()) }
@@ -158,7 +163,11 @@ impl<'a> Target<'a> {
                     .anew(directory, name, || rustix::fs::openat(directory, name, flags, mode))
                     .map_err(|errno| self.refused("make", path(), errno))?;
                 let mut made = File::from(made);
-                fill(&mut made)?;
+                if let Err(error) = fill(&mut made) {
+                    // Nothing half shall be taken for it.
+                    let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+                    return Err(error);
+                }
                 let stat =
                     |made: &File| rustix::fs::fstat(made).map_err(|errno| self.refused("look at", path(), errno));
                 let mut stamp = Stamp::of(&stat(&made)?);

@@ -9,4 +9,5 @@ mod git;
 mod hostile;
 mod kept;
 mod round_trip;
+mod streamed;
 mod transferred;
