@@ -22,7 +22,12 @@ const FILE: u8 = 2;
 const SYMLINK: u8 = 3;
 
 pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + manifest.entries.len() * 64 + manifest.packs.len() * 32);
+    encode_with(manifest, &manifest.packs)
+}
+
+/// As [`encode`], with other packs.
+pub(super) fn encode_with(manifest: &Manifest, packs: &[Digest]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + manifest.entries.len() * 64 + packs.len() * 32);
     out.extend_from_slice(MAGIC);
     if manifest.is_single() {
         for entry in &manifest.entries {
@@ -41,8 +46,8 @@ pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
         }
         out.extend(std::iter::repeat_n(END, depth + 1));
     }
-    number(&mut out, manifest.packs.len() as u64);
-    for pack in &manifest.packs {
+    number(&mut out, packs.len() as u64);
+    for pack in packs {
         out.extend_from_slice(&pack.0);
     }
     out

@@ -176,14 +176,15 @@ impl Manifest {
     /// order.
     #[cfg(feature = "stream")]
     pub(crate) fn outline(entries: Vec<Entry>) -> Result<Self, ManifestError> {
-        let mut packer = packing::Packer::default();
-        for entry in &entries {
-            if let Kind::File(file) = &entry.kind {
-                packer.place(&entry.path, file.size);
-            }
-        }
-        let packs = vec![Digest([0; 32]); packer.packs()];
+        let packs = nameless_packs(&entries);
         Self::new(entries, packs)
+    }
+
+    /// The bytes of a manifest with the same entries whose packs have zeros for digests: for who needs no packs. A
+    /// [`part`](Self::part) has bytes of this kind only.
+    #[cfg(feature = "stream")]
+    pub(crate) fn encode_outline(&self) -> Vec<u8> {
+        encoding::encode_with(self, &nameless_packs(&self.entries))
     }
 
     /// The tree that is the one entry of this one.
@@ -320,6 +321,18 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// As many packs as the small files of entries in order make.
+#[cfg(feature = "stream")]
+fn nameless_packs(entries: &[Entry]) -> Vec<Digest> {
+    let mut packer = packing::Packer::default();
+    for entry in entries {
+        if let Kind::File(file) = &entry.kind {
+            packer.place(&entry.path, file.size);
+        }
+    }
+    vec![Digest([0; 32]); packer.packs()]
 }
 
 fn odd(path: &Path, what: &'static str) -> ManifestError {

@@ -114,12 +114,13 @@ impl<'a> Ways<'a> {
     }
 }
 
-/// Sends a manifest: its length, eight bytes with the lowest first, and its bytes.
+/// Sends a manifest: its length, eight bytes with the lowest first, and its bytes, but for the digests of its packs, of which
+/// nobody needs to know who gets files one by one.
 ///
 /// # Errors
 /// [`StreamError::Cut`].
 pub fn send_manifest(manifest: &Manifest, to: &mut impl Write) -> Result<(), StreamError> {
-    let encoded = manifest.encode();
+    let encoded = manifest.encode_outline();
     let mut send = || {
         to.write_all(&(encoded.len() as u64).to_le_bytes())?;
         to.write_all(&encoded)

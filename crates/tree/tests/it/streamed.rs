@@ -170,7 +170,7 @@ fn a_stream_that_is_cut_anywhere_is_an_error_and_may_be_repeated() {
     various(&scene);
     let (manifest, pieces) = put_pieces(&scene);
     assert!(pieces.len() > 5);
-    for length in 0..pieces.len() {
+    for length in (0..pieces.len()).step_by(7).chain([pieces.len() - 1]) {
         let cut = put(pieces[..length].to_vec(), &scene.at("job"), Existing::Replace);
         assert!(matches!(cut, Err(StreamError::Cut(_))), "{length}");
         assert!(
@@ -235,6 +235,24 @@ fn only_what_is_wanted_goes_over() {
         assert!(matches!(refused, Err(StreamError::Foreign)));
     }
     assert!(send_contents(tree.manifest(), &Wanted::Some(vec![0; 200]), &tree, &mut io::sink()).is_ok());
+}
+
+#[test]
+fn a_part_of_a_tree_goes_over_like_a_whole_one() {
+    let scene = Scene::new();
+    various(&scene);
+    let tree = scene.snapshot();
+    let part =
+        tree.manifest().part(|entry| entry.path.strip_prefix("d1").ok().map(|rest| (0, Path::new("only").join(rest))));
+    let part = part.unwrap();
+    let sent = pieces(|mut to| {
+        send_manifest(&part, &mut to)?;
+        send_contents(&part, &Wanted::All, &tree, &mut to)
+    });
+    put(sent.unwrap(), &scene.at("job"), Existing::Refuse).unwrap();
+    let there = snapshot(&scene.at("job/only"), &SnapshotOptions::everything()).unwrap();
+    let expected = snapshot(&scene.source().join("d1"), &SnapshotOptions::everything()).unwrap();
+    assert_eq!(there.digest(), expected.digest());
 }
 
 #[test]
