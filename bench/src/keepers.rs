@@ -94,7 +94,7 @@ async fn run_true(keeper: &mut Keeper, directory: &Path) -> Result<(), KeepersEr
         .await?;
     while let Some(event) = task.next().await? {
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::InputTaken { .. } => {}
             Event::Ended(ended) if ended.exit == Exit::Code(0) && ended.removal_failure.is_none() => {}
             other => return Err(KeepersError::Task(other)),
         }
@@ -135,7 +135,7 @@ pub async fn measure_output(bytes: u64, program: PathBuf, args: Vec<OsString>) -
     while let Some(event) = task.next().await? {
         match event {
             Event::Output { data, .. } => seen += data.len(),
-            Event::Started { .. } | Event::Ended(_) => {}
+            Event::Started { .. } | Event::InputTaken { .. } | Event::Ended(_) => {}
             failed @ Event::StartFailed(_) => return Err(KeepersError::Task(failed)),
         }
     }

@@ -67,7 +67,8 @@ pub fn split<M: Message + Default>(buffer: &mut BytesMut) -> Result<Option<M>, F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v1::{Output, Ping};
+    use crate::keeper::v1::{Output, Ping};
+    use crate::v1::TaskOutput;
 
     #[test]
     fn frames_come_back_in_order_across_any_split() {
@@ -102,7 +103,8 @@ mod tests {
     #[test]
     fn payloads_keep_every_byte() {
         let data: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-        let output = Output { task_id: 7, stream: 2, offset: 1 << 40, data: data.into() };
+        let output = TaskOutput { stream: 2, offset: 1 << 40, data: data.into() };
+        let output = Output { task_id: 7, output: Some(output) };
         let mut wire = Vec::new();
         encode(&output, &mut wire).unwrap();
         let mut buffer = BytesMut::from(&wire[..]);

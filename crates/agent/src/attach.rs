@@ -24,12 +24,17 @@ pub fn exec(socket: &Path, argv: &[OsString]) -> Fault {
 }
 
 fn attach(socket: &Path) -> io::Result<()> {
+    let stream = connect(socket)?;
+    rustix::stdio::dup2_stdin(&stream)?;
+    rustix::stdio::dup2_stdout(&stream)?;
+    Ok(())
+}
+
+/// A connection to whoever listens at `socket`.
+pub(crate) fn connect(socket: &Path) -> io::Result<UnixStream> {
     let (parent, name) = socket.parent().zip(socket.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
     // By way of its directory: an address holds only 108 bytes.
     let directory = File::open(parent)?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    let stream = UnixStream::connect(short)?;
-    rustix::stdio::dup2_stdin(&stream)?;
-    rustix::stdio::dup2_stdout(&stream)?;
-    Ok(())
+    UnixStream::connect(short)
 }

@@ -1,6 +1,7 @@
 //! The small single-threaded program inside a sandbox that spawns, streams and ends processes.
 //!
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
+//! - [`serve`]: the agent as a server, wherever it is, of the protocol `executr.agent.v1`;
 //! - [`init`]: the agent as the first process of a container, which starts a keeper for each driver that calls;
 //! - [`relay`]: the agent at the end of two pipes, through which a driver speaks to a keeper;
 //! - [`stage`]: the agent as what a container is run from, where no engine does that;
@@ -13,8 +14,8 @@
 //! - `signals`: signals as something to wait for;
 //! - [`cgroup`]: control groups: limits, listing and ending what runs, and removing what dead owners left.
 //!
-//! No runtime and no threads: one loop waits for everything. It reads neither environment nor terminal, prints
-//! nothing, and knows jobs only as the tasks it is told to start.
+//! A keeper has neither runtime nor threads: one loop waits for everything. Nothing here reads environment or terminal, or
+//! prints, or knows jobs other than as the tasks it is told to start.
 
 pub mod attach;
 pub mod cgroup;
@@ -24,6 +25,7 @@ pub mod init;
 pub mod keeper;
 mod processes;
 pub mod relay;
+pub mod serve;
 mod signals;
 mod spare;
 mod spawn;

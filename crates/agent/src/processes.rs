@@ -66,6 +66,12 @@ fn every_process() -> impl Iterator<Item = (i32, i32)> {
     })
 }
 
+/// The parent of a process; 0 when that is of another namespace. `None` when there is no such process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat_field(&stat, 4)?.parse().ok()
+}
+
 /// When a process started, in clock ticks since boot: with its id this names it for as long as the machine runs.
 /// `None` when there is no such process.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {

@@ -5,7 +5,8 @@
 //! When standard input ends, or nobody reads standard output, the keeper ends what it runs. What a keeper leaves that was
 //! killed is ended here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,6 +14,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 
+use crate::attach;
 use crate::keeper::Fault;
 use crate::processes;
 
@@ -43,12 +45,21 @@ pub fn run() -> Result<(), Fault> {
     let mut keeper = keeper
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
         .map_err(system("a keeper can't be started"))?;
-    let relayed = relay(&ours);
+    let relayed = pass_on(ours.as_fd());
     drop(ours);
     // It ends what it runs, and exits.
     drop(keeper.wait());
     end_the_rest();
     relayed
+}
+
+/// Passes bytes on between standard input and output and the agent that listens on `socket`.
+///
+/// # Errors
+/// When it isn't there, or the system makes it impossible to go on.
+pub fn attach(socket: &Path) -> Result<(), Fault> {
+    let stream = attach::connect(socket).map_err(|source| Fault::Unreachable { socket: socket.to_owned(), source })?;
+    pass_on(stream.as_fd())
 }
 
 /// One direction.
@@ -99,8 +110,9 @@ impl Way {
     }
 }
 
-/// Passes bytes on until the keeper is done.
-fn relay(keeper: &OwnedFd) -> Result<(), Fault> {
+/// Passes bytes on between standard input and output and `keeper`, until nothing more comes from there or nobody reads standard
+/// output.
+pub(crate) fn pass_on(keeper: BorrowedFd<'_>) -> Result<(), Fault> {
     let failed = |errno| Fault::system("the driver's stream can't be passed on")(errno);
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let (mut inward, mut outward) = (Way::new(), Way::new());
@@ -113,7 +125,7 @@ fn relay(keeper: &OwnedFd) -> Result<(), Fault> {
         }
         let ((read, write), (hear, say)) = (inward.wants(), outward.wants());
         // Left out where nothing is asked for: poll reports a closed end whether asked or not.
-        let asked = [(stdin, read), (keeper.as_fd(), write | hear), (stdout, say)];
+        let asked = [(stdin, read), (keeper, write | hear), (stdout, say)];
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(asked.len());
         fds.extend(
             asked
@@ -133,14 +145,11 @@ fn relay(keeper: &OwnedFd) -> Result<(), Fault> {
         if from_driver.intersects(PollFlags::IN | over) {
             inward.read(stdin).map_err(failed)?;
         }
-        if !write.is_empty()
-            && at_keeper.intersects(PollFlags::OUT | over)
-            && !inward.write(keeper.as_fd()).map_err(failed)?
-        {
+        if !write.is_empty() && at_keeper.intersects(PollFlags::OUT | over) && !inward.write(keeper).map_err(failed)? {
             inward = Way { ended: true, ..Way::new() };
         }
         if !hear.is_empty() && at_keeper.intersects(PollFlags::IN | over) {
-            outward.read(keeper.as_fd()).map_err(failed)?;
+            outward.read(keeper).map_err(failed)?;
         }
         if to_driver.intersects(PollFlags::OUT | over) && !outward.write(stdout).map_err(failed)? {
             // Nobody listens: what runs has nobody it runs for.

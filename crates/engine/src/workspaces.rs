@@ -156,7 +156,7 @@ async fn drained(execution: &mut dyn Execution, id: &WorkspaceId, masker: Option
                 };
             }
             Some(Event::StartFailed(failed)) => return Err(failed.failure.to_string()),
-            Some(Event::Started { .. }) => {}
+            Some(Event::Started { .. } | Event::InputTaken { .. }) => {}
             None => return Ok(()),
         }
     }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::KeeperError;
 use crate::v1;
 
-/// What happens to a task, in this order: `Started`, any number of `Output`, `Ended`; or `StartFailed` alone.
+/// What happens to a task, in this order: `Started`, any number of `Output` and `InputTaken`, `Ended`; or `StartFailed` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The program runs.
@@ -25,6 +24,11 @@ pub enum Event {
         offset: u64,
         /// The bytes, never empty. They share the buffer they were read into (up to 128 KiB): copy what is to be kept.
         data: Bytes,
+    },
+    /// More of its standard input was taken, or nobody will read it: there is room for more.
+    InputTaken {
+        /// Bytes since the start.
+        offset: u64,
     },
     /// No process of it is left, and all output was seen.
     Ended(Ended),
@@ -170,61 +174,57 @@ impl From<v1::Usage> for Usage {
     }
 }
 
-impl TryFrom<v1::Output> for Event {
-    type Error = KeeperError;
-
-    fn try_from(wire: v1::Output) -> Result<Self, KeeperError> {
+impl Event {
+    pub(super) fn of_output(wire: v1::TaskOutput) -> Result<Self, String> {
         let stream = match wire.stream() {
             v1::Stream::Stdout => Stream::Stdout,
             v1::Stream::Stderr => Stream::Stderr,
-            v1::Stream::Unspecified => {
-                return Err(KeeperError::Protocol("output of no stream".into()));
-            }
+            v1::Stream::Unspecified => return Err("output of no stream".into()),
         };
         Ok(Event::Output { stream, offset: wire.offset, data: wire.data })
     }
 }
 
-impl TryFrom<v1::Ended> for Event {
-    type Error = KeeperError;
-
-    fn try_from(wire: v1::Ended) -> Result<Self, KeeperError> {
+impl Event {
+    pub(super) fn of_result(wire: v1::TaskResult) -> Result<Self, Unclear> {
+        let removal_failure = wire.removal_failure.map(Into::into);
         let exit = match wire.outcome {
-            Some(v1::ended::Outcome::ExitCode(code)) => Exit::Code(code),
-            Some(v1::ended::Outcome::Signal(signal)) => Exit::Signal(signal),
-            None => return Err(KeeperError::Protocol("an end without an outcome".into())),
+            Some(v1::task_result::Outcome::ExitCode(code)) => Exit::Code(code),
+            Some(v1::task_result::Outcome::Signal(signal)) => Exit::Signal(signal),
+            Some(v1::task_result::Outcome::StartFailed(failed)) => {
+                let phase =
+                    phase(failed.phase()).ok_or_else(|| Unclear::No("a failed start without a phase".into()))?;
+                let failure = failed.failure.unwrap_or_default().into();
+                return Ok(Event::StartFailed(StartFailed { phase, failure, removal_failure }));
+            }
+            Some(v1::task_result::Outcome::Lost(why)) => return Err(Unclear::Lost(why)),
+            None => return Err(Unclear::No("an end without an outcome".into())),
         };
-        Ok(Event::Ended(Ended {
-            exit,
-            usage: wire.usage.unwrap_or_default().into(),
-            oom_killed: wire.oom_killed,
-            removal_failure: wire.removal_failure.map(Into::into),
-        }))
+        let usage = wire.usage.unwrap_or_default().into();
+        Ok(Event::Ended(Ended { exit, usage, oom_killed: wire.oom_killed, removal_failure }))
     }
 }
 
-impl TryFrom<v1::StartFailed> for Event {
-    type Error = KeeperError;
+/// A result that isn't an end.
+#[derive(Debug)]
+pub(super) enum Unclear {
+    /// What ran the task was killed.
+    Lost(String),
+    /// It isn't one of this protocol.
+    No(String),
+}
 
-    fn try_from(wire: v1::StartFailed) -> Result<Self, KeeperError> {
-        let phase = match wire.phase() {
-            v1::StartPhase::Request => StartPhase::Request,
-            v1::StartPhase::Directory => StartPhase::Directory,
-            v1::StartPhase::File => StartPhase::File,
-            v1::StartPhase::Limits => StartPhase::Limits,
-            v1::StartPhase::Pipes => StartPhase::Pipes,
-            v1::StartPhase::Process => StartPhase::Process,
-            v1::StartPhase::Chdir => StartPhase::Chdir,
-            v1::StartPhase::Exec => StartPhase::Exec,
-            v1::StartPhase::User => StartPhase::User,
-            v1::StartPhase::Unspecified => {
-                return Err(KeeperError::Protocol("a failed start without a phase".into()));
-            }
-        };
-        Ok(Event::StartFailed(StartFailed {
-            phase,
-            failure: wire.failure.unwrap_or_default().into(),
-            removal_failure: wire.removal_failure.map(Into::into),
-        }))
-    }
+fn phase(wire: v1::StartPhase) -> Option<StartPhase> {
+    Some(match wire {
+        v1::StartPhase::Request => StartPhase::Request,
+        v1::StartPhase::Directory => StartPhase::Directory,
+        v1::StartPhase::File => StartPhase::File,
+        v1::StartPhase::Limits => StartPhase::Limits,
+        v1::StartPhase::Pipes => StartPhase::Pipes,
+        v1::StartPhase::Process => StartPhase::Process,
+        v1::StartPhase::Chdir => StartPhase::Chdir,
+        v1::StartPhase::Exec => StartPhase::Exec,
+        v1::StartPhase::User => StartPhase::User,
+        v1::StartPhase::Unspecified => return None,
+    })
 }

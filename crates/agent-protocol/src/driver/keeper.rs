@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::wire::{ReadError, Wire};
 use super::{Failure, KeeperError, Offers, Task};
 use crate::PROTOCOL;
-use crate::v1::{Hello, Ping, RemoveDirectory, StartTask, from_agent, to_agent};
+use crate::keeper::v1::{Hello, Ping, RemoveDirectory, Start, from_keeper, to_keeper};
+use crate::v1::StartTask;
 
 /// Numbers keepers within this process, so that no two of them ever share a control group.
 static NEXT_SLOT: AtomicU32 = AtomicU32::new(0);
@@ -53,6 +54,7 @@ pub enum KeeperSource {
 #[derive(Debug)]
 pub struct Keeper {
     source: KeeperSource,
+    cgroups: Cgroups,
     slot: u32,
     /// `None` when it is no child of ours.
     process: Option<tokio::process::Child>,
@@ -79,10 +81,24 @@ impl Keeper {
     /// When there can be none, or it isn't one of this version.
     pub async fn of(source: KeeperSource) -> Result<Self, KeeperError> {
         let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
-        Self::in_slot(source, slot, 1).await
+        // Elsewhere the groups are the place's own, with the limits it was made with.
+        let cgroups = match &source {
+            KeeperSource::Process(options) => options.cgroups,
+            KeeperSource::Socket(_) | KeeperSource::Stream(_) => Cgroups::Never,
+        };
+        Self::in_slot(source, cgroups, slot, 1).await
     }
 
-    async fn in_slot(source: KeeperSource, slot: u32, next_task: u64) -> Result<Self, KeeperError> {
+    /// The keeper at the other end of `stream`: one that somebody else started, and waits for.
+    ///
+    /// # Errors
+    /// When it isn't one of this version.
+    pub async fn over(stream: OwnedFd, cgroups: Cgroups) -> Result<Self, KeeperError> {
+        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
+        Self::in_slot(KeeperSource::Stream(Arc::new(stream)), cgroups, slot, 1).await
+    }
+
+    async fn in_slot(source: KeeperSource, cgroups: Cgroups, slot: u32, next_task: u64) -> Result<Self, KeeperError> {
         let (mut wire, process) = match &source {
             KeeperSource::Process(options) => {
                 let (wire, theirs) = Wire::pair()?;
@@ -98,12 +114,12 @@ impl Keeper {
             protocol: PROTOCOL,
             owner_pid: std::process::id(),
             slot,
-            // Elsewhere the groups are the place's own, with the limits it was made with.
-            without_cgroups: !matches!(&source, KeeperSource::Process(o) if o.cgroups == Cgroups::WhereWritable),
+            without_cgroups: cgroups == Cgroups::Never,
         };
-        wire.queue(to_agent::Message::Hello(hello)).map_err(KeeperError::TooLong)?;
+        wire.queue(to_keeper::Message::Hello(hello)).map_err(KeeperError::TooLong)?;
         let mut keeper = Self {
             source,
+            cgroups,
             slot,
             process,
             wire,
@@ -114,12 +130,12 @@ impl Keeper {
         };
         keeper.flush().await?;
         match keeper.next_message().await? {
-            from_agent::Message::Ready(ready) if ready.protocol == PROTOCOL => {
+            from_keeper::Message::Ready(ready) if ready.protocol == PROTOCOL => {
                 keeper.pid = ready.pid;
                 keeper.offers = ready.offers.unwrap_or_default().into();
                 Ok(keeper)
             }
-            from_agent::Message::Ready(ready) => Err(KeeperError::Protocol(format!(
+            from_keeper::Message::Ready(ready) => Err(KeeperError::Protocol(format!(
                 "it speaks version {} of the protocol, not {PROTOCOL}",
                 ready.protocol
             ))),
@@ -140,7 +156,7 @@ impl Keeper {
         {
             process.kill().await?;
         }
-        *self = Self::in_slot(self.source.clone(), self.slot, self.next_task).await?;
+        *self = Self::in_slot(self.source.clone(), self.cgroups, self.slot, self.next_task).await?;
         Ok(())
     }
 
@@ -156,17 +172,16 @@ impl Keeper {
         &self.offers
     }
 
-    /// Starts a task; its number is chosen here, whatever `request` says. A task left unfinished by a dropped
-    /// [`Task`] is ended first.
+    /// Starts a task. One left unfinished by a dropped [`Task`] is ended first.
     ///
     /// # Errors
     /// When the keeper is gone, or the request is larger than [`crate::frame::MAX_FRAME`]. That the program
     /// can't be started is an event.
-    pub async fn start(&mut self, mut request: StartTask) -> Result<Task<'_>, KeeperError> {
+    pub async fn start(&mut self, request: StartTask) -> Result<Task<'_>, KeeperError> {
         self.settle().await?;
         let task_id = self.next_task;
-        request.task_id = task_id;
-        self.wire.queue(to_agent::Message::StartTask(request)).map_err(KeeperError::TooLong)?;
+        let start = Start { task_id, task: Some(request) };
+        self.wire.queue(to_keeper::Message::Start(start)).map_err(KeeperError::TooLong)?;
         self.next_task += 1;
         self.current = Some(task_id);
         self.flush().await?;
@@ -182,14 +197,14 @@ impl Keeper {
         use std::os::unix::ffi::OsStringExt;
         self.settle().await?;
         let path = Bytes::from(path.into().into_os_string().into_vec());
-        self.wire.queue(to_agent::Message::RemoveDirectory(RemoveDirectory { path })).map_err(KeeperError::TooLong)?;
+        self.wire.queue(to_keeper::Message::RemoveDirectory(RemoveDirectory { path })).map_err(KeeperError::TooLong)?;
         self.flush().await?;
         loop {
             match self.next_message().await? {
-                from_agent::Message::DirectoryRemoved(answer) => {
+                from_keeper::Message::DirectoryRemoved(answer) => {
                     return Ok(answer.failure.map_or(Ok(()), |failure| Err(failure.into())));
                 }
-                from_agent::Message::Pong(_) => {}
+                from_keeper::Message::Pong(_) => {}
                 other => return Err(unexpected(&other)),
             }
         }
@@ -202,12 +217,12 @@ impl Keeper {
     pub async fn ping(&mut self) -> Result<(), KeeperError> {
         self.settle().await?;
         let nonce = self.next_task;
-        self.wire.queue(to_agent::Message::Ping(Ping { nonce })).map_err(KeeperError::TooLong)?;
+        self.wire.queue(to_keeper::Message::Ping(Ping { nonce })).map_err(KeeperError::TooLong)?;
         self.flush().await?;
         loop {
             match self.next_message().await? {
-                from_agent::Message::Pong(pong) if pong.nonce == nonce => return Ok(()),
-                from_agent::Message::Pong(_) | from_agent::Message::DirectoryRemoved(_) => {}
+                from_keeper::Message::Pong(pong) if pong.nonce == nonce => return Ok(()),
+                from_keeper::Message::Pong(_) | from_keeper::Message::DirectoryRemoved(_) => {}
                 other => return Err(unexpected(&other)),
             }
         }
@@ -254,7 +269,7 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn next_message(&mut self) -> Result<from_agent::Message, KeeperError> {
+    pub(super) async fn next_message(&mut self) -> Result<from_keeper::Message, KeeperError> {
         match self.wire.next().await {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.died().await),
@@ -295,15 +310,15 @@ fn is_gone(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
 }
 
-pub(super) fn unexpected(message: &from_agent::Message) -> KeeperError {
+pub(super) fn unexpected(message: &from_keeper::Message) -> KeeperError {
     let kind = match message {
-        from_agent::Message::Ready(_) => "ready",
-        from_agent::Message::Started(_) => "started",
-        from_agent::Message::Output(_) => "output",
-        from_agent::Message::Ended(_) => "ended",
-        from_agent::Message::StartFailed(_) => "start failed",
-        from_agent::Message::DirectoryRemoved(_) => "directory removed",
-        from_agent::Message::Pong(_) => "pong",
+        from_keeper::Message::Ready(_) => "ready",
+        from_keeper::Message::Started(_) => "started",
+        from_keeper::Message::Output(_) => "output",
+        from_keeper::Message::Ended(_) => "ended",
+        from_keeper::Message::DirectoryRemoved(_) => "directory removed",
+        from_keeper::Message::Pong(_) => "pong",
+        from_keeper::Message::InputTaken(_) => "input taken",
     };
     KeeperError::Protocol(format!("\"{kind}\" was not expected now"))
 }

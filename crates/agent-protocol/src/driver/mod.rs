@@ -1,4 +1,6 @@
-//! The calling side: starts an agent and speaks to it.
+//! The calling sides.
+//!
+//! An [`Agent`] is somewhere, over a stream of bytes that may be cut, and runs any number of [`AgentTask`]s at once.
 //!
 //! A [`Keeper`] is one agent process, on this machine or behind the socket of another agent, reused from task to task, one task at a time; a [`Task`]
 //! borrows it from start to end and yields what happens, in order. Reads go straight from the socket into one
@@ -7,15 +9,22 @@
 //!
 //! Nothing here decides what to run, keeps output or knows of leases.
 
+#[cfg(feature = "driver")]
+mod agent;
 mod error;
 mod event;
 mod keeper;
 mod task;
 mod wire;
 
+#[cfg(feature = "driver")]
+pub use agent::{
+    Agent, AgentError, AgentFacts, AgentOptions, AgentTask, Dial, Duplex, FileContent, OneStream, TaskNote, TcpDial,
+    Token, UnixDial, Wired,
+};
 pub use error::KeeperError;
 pub use event::{Ended, Event, Exit, Failure, Offers, PeakMemory, StartFailed, StartPhase, Stream, Usage};
 pub use keeper::{Cgroups, Keeper, KeeperOptions, KeeperSource};
-pub use task::Task;
+pub use task::{Task, TaskMessage};
 
-pub use crate::v1::{File, Limits, ResourceLimit, StartTask};
+pub use crate::v1::{File, Limits, Pipe, ResourceLimit, StartTask, Terminal, start_task::Input};

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::frame::{self, FrameError};
-use crate::v1::{FromAgent, ToAgent, from_agent, to_agent};
+use crate::keeper::v1::{FromKeeper, ToKeeper, from_keeper, to_keeper};
 
 /// Room made for reading when the buffer is used up, in bytes. Output comes in frames of up to 64 KiB, and a
 /// larger read takes several with one system call.
@@ -75,8 +75,8 @@ impl Wire {
     }
 
     /// Puts a message behind those that wait to be written.
-    pub(super) fn queue(&mut self, message: to_agent::Message) -> Result<(), FrameError> {
-        frame::encode(&ToAgent { message: Some(message) }, &mut self.output)
+    pub(super) fn queue(&mut self, message: to_keeper::Message) -> Result<(), FrameError> {
+        frame::encode(&ToKeeper { message: Some(message) }, &mut self.output)
     }
 
     /// Writes as much as fits now; whether that was all.
@@ -113,9 +113,9 @@ impl Wire {
     }
 
     /// The next message; `None` when the agent is gone.
-    pub(super) async fn next(&mut self) -> Result<Option<from_agent::Message>, ReadError> {
+    pub(super) async fn next(&mut self) -> Result<Option<from_keeper::Message>, ReadError> {
         loop {
-            if let Some(frame) = frame::split::<FromAgent>(&mut self.input)? {
+            if let Some(frame) = frame::split::<FromKeeper>(&mut self.input)? {
                 return Ok(Some(frame.message.ok_or(ReadError::Empty)?));
             }
             let room = if self.last_read < SMALL_READ_ROOM { SMALL_READ_ROOM } else { READ_ROOM };

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use executr_agent_protocol::frame::{self, FrameError};
-use executr_agent_protocol::v1::{FromAgent, ToAgent, from_agent, to_agent};
+use executr_agent_protocol::keeper::v1::{FromKeeper, ToKeeper, from_keeper, to_keeper};
 use prost::bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -81,25 +81,25 @@ impl Control {
     }
 
     /// The next whole message that was read.
-    pub(super) fn next(&mut self) -> Result<Option<to_agent::Message>, Fault> {
-        match frame::split::<ToAgent>(&mut self.input)? {
+    pub(super) fn next(&mut self) -> Result<Option<to_keeper::Message>, Fault> {
+        match frame::split::<ToKeeper>(&mut self.input)? {
             None => Ok(None),
-            Some(ToAgent { message: Some(message) }) => Ok(Some(message)),
-            Some(ToAgent { message: None }) => Err(Fault::Protocol("a message of a kind unknown here".into())),
+            Some(ToKeeper { message: Some(message) }) => Ok(Some(message)),
+            Some(ToKeeper { message: None }) => Err(Fault::Protocol("a message of a kind unknown here".into())),
         }
     }
 
     /// Puts a message behind those that wait; it may linger for company.
-    pub(super) fn queue(&mut self, message: from_agent::Message) -> Result<(), FrameError> {
+    pub(super) fn queue(&mut self, message: from_keeper::Message) -> Result<(), FrameError> {
         if self.leave_at.is_none() {
             self.leave_at = Some(Instant::now() + LINGER);
         }
-        frame::encode(&FromAgent { message: Some(message) }, &mut self.output)
+        frame::encode(&FromKeeper { message: Some(message) }, &mut self.output)
     }
 
     /// Puts a message behind those that wait, and has all of them leave now.
-    pub(super) fn queue_now(&mut self, message: from_agent::Message) -> Result<(), Fault> {
-        frame::encode(&FromAgent { message: Some(message) }, &mut self.output)?;
+    pub(super) fn queue_now(&mut self, message: from_keeper::Message) -> Result<(), Fault> {
+        frame::encode(&FromKeeper { message: Some(message) }, &mut self.output)?;
         self.flush()
     }
 

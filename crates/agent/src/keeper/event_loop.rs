@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use executr_agent_protocol::PROTOCOL;
-use executr_agent_protocol::v1::{self, StartPhase, from_agent, to_agent};
+use executr_agent_protocol::keeper::v1::{self as wire, from_keeper, to_keeper};
+use executr_agent_protocol::v1::{self, StartPhase, task_result};
 use prost::bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -96,36 +97,37 @@ impl Keeper {
         }
     }
 
-    fn handle(&mut self, message: to_agent::Message) -> Result<(), Fault> {
+    fn handle(&mut self, message: to_keeper::Message) -> Result<(), Fault> {
         match message {
-            to_agent::Message::Hello(hello) => self.greet(&hello),
+            to_keeper::Message::Hello(hello) => self.greet(&hello),
             _ if !self.greeted => Err(Fault::Protocol("the first message must be a greeting".into())),
-            to_agent::Message::StartTask(request) => self.start(&request),
-            to_agent::Message::EndTask(end) => {
+            to_keeper::Message::Start(start) => self.start(start.task_id, &start.task.unwrap_or_default()),
+            to_keeper::Message::End(end) => {
                 if let Some(task) = self.task.as_mut().filter(|task| task.id == end.task_id) {
                     task.end(Duration::from_millis(end.grace_ms), self.slot.as_ref());
                 }
                 Ok(())
             }
-            to_agent::Message::SignalTask(wanted) => {
+            to_keeper::Message::Signal(wanted) => {
                 let running = self.task.as_ref().filter(|task| task.id == wanted.task_id && !task.main_is_gone());
                 if let (Some(task), Ok(number)) = (running, c_int::try_from(wanted.signal)) {
                     processes::signal(-task.main, number);
                 }
                 Ok(())
             }
-            to_agent::Message::RemoveDirectory(wanted) => {
+            to_keeper::Message::RemoveDirectory(wanted) => {
                 let path = Path::new(OsStr::from_bytes(&wanted.path));
                 let failure = directory::remove(path).err().map(|error| (&error).into());
-                self.control.queue_now(from_agent::Message::DirectoryRemoved(v1::DirectoryRemoved { failure }))
+                self.control.queue_now(from_keeper::Message::DirectoryRemoved(wire::DirectoryRemoved { failure }))
             }
-            to_agent::Message::Ping(ping) => {
-                self.control.queue_now(from_agent::Message::Pong(v1::Pong { nonce: ping.nonce }))
+            to_keeper::Message::Input(_) | to_keeper::Message::Resize(_) => Ok(()),
+            to_keeper::Message::Ping(ping) => {
+                self.control.queue_now(from_keeper::Message::Pong(wire::Pong { nonce: ping.nonce }))
             }
         }
     }
 
-    fn greet(&mut self, hello: &v1::Hello) -> Result<(), Fault> {
+    fn greet(&mut self, hello: &wire::Hello) -> Result<(), Fault> {
         if hello.protocol != PROTOCOL || self.greeted {
             return Err(Fault::Protocol(format!(
                 "it greets with version {} of the protocol, not once with {PROTOCOL}",
@@ -140,7 +142,7 @@ impl Keeper {
             None => Limiter::none("the driver's process can't be seen in /proc"),
             Some(mark) => Limiter::probe(&hierarchies, mark, hello.slot),
         };
-        self.control.queue_now(from_agent::Message::Ready(v1::Ready {
+        self.control.queue_now(from_keeper::Message::Ready(wire::Ready {
             protocol: PROTOCOL,
             pid: std::process::id(),
             offers: Some(self.limiter.offers()),
@@ -151,28 +153,32 @@ impl Keeper {
         Ok(())
     }
 
-    fn start(&mut self, request: &v1::StartTask) -> Result<(), Fault> {
-        if let Some(running) = &self.task {
-            let failure = v1::Failure {
-                errno: libc::EBUSY,
-                message: format!("task {} runs here; end it first", running.id),
-                ..Default::default()
-            };
-            return self.control.queue_now(from_agent::Message::StartFailed(v1::StartFailed {
-                task_id: request.task_id,
-                phase: StartPhase::Request.into(),
-                failure: Some(failure),
-                removal_failure: None,
-            }));
-        }
-        match Task::start(request, &mut self.spawner, &self.limiter, &mut self.spare) {
-            Ok(task) => {
-                let pid = task.main.unsigned_abs();
-                self.task = Some(task);
-                Ok(self.control.queue(from_agent::Message::Started(v1::Started { task_id: request.task_id, pid }))?)
+    fn start(&mut self, task_id: u64, request: &v1::StartTask) -> Result<(), Fault> {
+        let started = match &self.task {
+            None => Task::start(task_id, request, &mut self.spawner, &self.limiter, &mut self.spare),
+            Some(running) => {
+                let failure = v1::Failure {
+                    errno: libc::EBUSY,
+                    message: format!("task {} runs here; end it first", running.id),
+                    ..Default::default()
+                };
+                let failed = v1::StartFailed { phase: StartPhase::Request.into(), failure: Some(failure) };
+                let outcome = Some(task_result::Outcome::StartFailed(failed));
+                Err(Box::new(v1::TaskResult { outcome, ..Default::default() }))
             }
-            Err(failed) => self.control.queue_now(from_agent::Message::StartFailed(*failed)),
+        };
+        match started {
+            Ok(task) => {
+                let started = Some(v1::TaskStarted { pid: task.main.unsigned_abs() });
+                self.task = Some(task);
+                Ok(self.control.queue(from_keeper::Message::Started(wire::Started { task_id, started }))?)
+            }
+            Err(result) => self.ended(task_id, *result),
         }
+    }
+
+    fn ended(&mut self, task_id: u64, result: v1::TaskResult) -> Result<(), Fault> {
+        self.control.queue_now(from_keeper::Message::Ended(wire::Ended { task_id, result: Some(result) }))
     }
 
     /// The driver is gone: nothing it started may go on.
@@ -202,9 +208,10 @@ impl Keeper {
             return Ok(());
         }
         if let Some(task) = self.task.take() {
-            let ended = task.finish(&mut self.spare);
+            let task_id = task.id;
+            let result = task.finish(&mut self.spare);
             if !self.closed {
-                self.control.queue_now(from_agent::Message::Ended(ended))?;
+                self.ended(task_id, result)?;
             }
         }
         Ok(())

@@ -54,6 +54,9 @@ pub enum Fault {
         /// Why not.
         source: std::io::Error,
     },
+    /// It was started with other arguments than it has.
+    #[error("{0}; see docs/agent.md for what it can be told")]
+    Usage(String),
     /// The driver can't be understood.
     #[error("the driver can't be understood: {0}; an agent is started by executr itself, not by hand")]
     Protocol(String),

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use executr_agent_protocol::v1::{self, StartPhase, StartTask, from_agent};
+use executr_agent_protocol::keeper::v1::{self as wire, from_keeper};
+use executr_agent_protocol::v1::{self, StartPhase, StartTask, task_result};
 use prost::bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -64,20 +65,21 @@ struct Pipe {
 impl Task {
     /// Starts a task. On failure nothing of it is left, as far as it was asked to be removed.
     pub(super) fn start(
+        id: u64,
         request: &StartTask,
         spawner: &mut Spawner,
         limiter: &Limiter,
         spare: &mut Spare,
-    ) -> Result<Self, Box<v1::StartFailed>> {
+    ) -> Result<Self, Box<v1::TaskResult>> {
         let directory = Path::new(std::ffi::OsStr::from_bytes(&request.directory));
         let failed = |error: SpawnError, made: bool| {
-            Box::new(v1::StartFailed {
-                task_id: request.task_id,
-                phase: error.phase.into(),
-                failure: Some(error.failure),
+            let failed = v1::StartFailed { phase: error.phase.into(), failure: Some(error.failure) };
+            Box::new(v1::TaskResult {
+                outcome: Some(task_result::Outcome::StartFailed(failed)),
                 removal_failure: (made && request.remove_directory)
                     .then(|| directory::remove(directory).err().map(|error| (&error).into()))
                     .flatten(),
+                ..Default::default()
             })
         };
         if request.create_directory {
@@ -87,7 +89,7 @@ impl Task {
             })?;
         }
         Self::given(directory, request)
-            .and_then(|identity| Self::start_in(directory, request, spawner, limiter, identity.as_ref()))
+            .and_then(|identity| Self::start_in(id, directory, request, spawner, limiter, identity.as_ref()))
             .map_err(|error| failed(error, true))
     }
 
@@ -108,6 +110,7 @@ impl Task {
     }
 
     fn start_in(
+        id: u64,
         directory: &Path,
         request: &StartTask,
         spawner: &mut Spawner,
@@ -135,7 +138,7 @@ impl Task {
         let (stderr, stderr_writer) = pipe()?;
         let main = spawner.spawn(request, stdout_writer.as_fd(), stderr_writer.as_fd(), &joins, identity)?;
         Ok(Self {
-            id: request.task_id,
+            id,
             main,
             main_status: None,
             alone: false,
@@ -216,12 +219,8 @@ impl Task {
         // SAFETY: the kernel has filled that many bytes of the spare capacity.
         unsafe { room.set_len(room.len() + read) };
         let data = room.split().freeze();
-        control.queue(from_agent::Message::Output(v1::Output {
-            task_id: self.id,
-            stream: pipe.stream.into(),
-            offset: pipe.offset,
-            data,
-        }))?;
+        let output = v1::TaskOutput { stream: pipe.stream.into(), offset: pipe.offset, data };
+        control.queue(from_keeper::Message::Output(wire::Output { task_id: self.id, output: Some(output) }))?;
         pipe.offset += read as u64;
         if pipe.offset > CHATTY && !pipe.large {
             pipe.large = true;
@@ -258,7 +257,7 @@ impl Task {
     }
 
     /// Sums up, removes the directory, and says how it ended.
-    pub(super) fn finish(mut self, spare: &mut Spare) -> v1::Ended {
+    pub(super) fn finish(mut self, spare: &mut Spare) -> v1::TaskResult {
         self.usage.set_peak_memory_source(v1::PeakMemorySource::LargestProcess);
         let mut oom_killed = false;
         if let Some(group) = self.group.take() {
@@ -270,13 +269,12 @@ impl Task {
         }
         let status = self.main_status.unwrap_or(libc::SIGKILL);
         let outcome = if libc::WIFSIGNALED(status) {
-            v1::ended::Outcome::Signal(libc::WTERMSIG(status))
+            task_result::Outcome::Signal(libc::WTERMSIG(status))
         } else {
-            v1::ended::Outcome::ExitCode(libc::WEXITSTATUS(status))
+            task_result::Outcome::ExitCode(libc::WEXITSTATUS(status))
         };
         let removal = self.directory.as_deref().map_or(Ok(()), |directory| spare.remove(directory));
-        v1::Ended {
-            task_id: self.id,
+        v1::TaskResult {
             outcome: Some(outcome),
             usage: Some(self.usage),
             oom_killed,

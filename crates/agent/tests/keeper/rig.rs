@@ -27,7 +27,7 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn options(cgroups: Cgroups) -> KeeperOptions {
-    KeeperOptions { program: env!("CARGO_BIN_EXE_executr-agent").into(), args: Vec::new(), cgroups }
+    KeeperOptions { program: env!("CARGO_BIN_EXE_executr-agent").into(), args: vec!["keeper".into()], cgroups }
 }
 
 impl Rig {
@@ -95,6 +95,7 @@ pub(crate) async fn see(mut task: Task<'_>) -> Result<Seen, StartFailed> {
                 assert!(!data.is_empty());
                 to.extend_from_slice(&data);
             }
+            Event::InputTaken { .. } => {}
             Event::Ended(ended) => {
                 assert_eq!(task.next().await.unwrap(), None);
                 seen.ended = ended;

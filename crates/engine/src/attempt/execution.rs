@@ -136,6 +136,7 @@ impl Attempt<'_> {
                         self.here.runs(env, workdir);
                     }
                 }
+                Some(Event::InputTaken { .. }) => {}
                 None => {
                     let verdict = StepVerdict::failed("its end was never told; this is a fault of executr", true);
                     break StepEnd::Ended(verdict, NO_USAGE);

@@ -133,7 +133,7 @@ async fn run(
                     };
                 }
                 Ok(Some(Event::StartFailed(failed))) => return format!("can't be started: {}", failed.failure),
-                Ok(Some(Event::Started { .. })) => {}
+                Ok(Some(Event::Started { .. } | Event::InputTaken { .. })) => {}
                 Ok(None) => return "is gone".to_owned(),
                 Err(error) => return format!("is lost: {error}"),
             },

@@ -50,7 +50,7 @@ async fn ended(rig: &Rig, script: &str, grace: Duration) -> (Option<Exit>, Vec<u
         match event {
             Event::Output { data, .. } => said.extend_from_slice(&data),
             Event::Ended(ended) => exit = Some(ended.exit),
-            Event::Started { .. } | Event::StartFailed(_) => {}
+            Event::Started { .. } | Event::InputTaken { .. } | Event::StartFailed(_) => {}
         }
     }
     drop(execution);

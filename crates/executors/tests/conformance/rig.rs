@@ -96,6 +96,7 @@ pub(crate) async fn gather(execution: &mut dyn Execution) -> Outcome {
     while let Some(event) = execution.next().await.unwrap() {
         assert!(outcome.exit.is_none() && outcome.failed.is_none(), "nothing comes after the end");
         match event {
+            Event::InputTaken { .. } => panic!("nobody wrote any"),
             Event::Started { .. } => assert!(outcome.stdout.is_empty() && outcome.stderr.is_empty()),
             Event::Output { stream, offset, data } => {
                 let gathered = match stream {

@@ -44,7 +44,7 @@ async fn end(execution: &mut dyn Execution) -> Result<(), String> {
             Event::StartFailed(failed) => return Err(failed.failure.message),
             Event::Ended(ended) if ended.exit == Exit::Code(0) => return Ok(()),
             Event::Ended(ended) => return Err(format!("/bin/sh ended with {:?}", ended.exit)),
-            Event::Started { .. } | Event::Output { .. } => {}
+            Event::Started { .. } | Event::InputTaken { .. } | Event::Output { .. } => {}
         }
     }
     Err("its end was not told".to_owned())

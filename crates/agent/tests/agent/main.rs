@@ -1,0 +1,8 @@
+//! The agent as a server, driven over a Unix socket, TCP and its standard input and output.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod calling;
+mod foreign;
+mod rig;
+mod running;
