@@ -102,6 +102,27 @@ fn copied(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
+fn a_command_runs_in_an_image_with_the_repository_around_it() {
+    let Some(engine) = engine() else { return };
+    let home = Home::new();
+    let repository = home.path().join("repository");
+    fs::create_dir_all(repository.join("src/deep")).unwrap();
+    fs::write(repository.join("top"), "top\n").unwrap();
+    fs::write(repository.join("src/deep/file"), "deep\n").unwrap();
+    fs::create_dir(repository.join(".git")).unwrap();
+    let run = |arguments: &[&str]| {
+        let words = [&["run", "--image", IMAGE], arguments].concat();
+        let output = executr(&home, &engine, &words).current_dir(repository.join("src")).output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    let script = "cat ../top deep/file; echo \"$A\" >&2; exit 3";
+    let found = run(&["--env", "A=${{ b }}", "--", "sh", "-c", script]);
+    assert_eq!(found, ("top\ndeep\n".to_owned(), "${{ b }}\n".to_owned(), Some(3)));
+    let found = run(&["--files", "deep:there", "--", "find", "..", "-type", "f"]);
+    assert_eq!(found, ("../src/there/file\n".to_owned(), String::new(), Some(0)));
+}
+
+#[test]
 fn the_example_runs_as_it_is() {
     let Some(engine) = engine() else { return };
     let home = Home::new();

@@ -19,6 +19,30 @@ fn output_and_exit_code_are_the_jobs() {
 }
 
 #[test]
+fn a_command_gets_what_it_is_given_of_the_repository() {
+    let home = Home::new();
+    let repository = home.path().join("repository");
+    fs::create_dir_all(repository.join(".git")).unwrap();
+    for (path, content) in [("a", "one\n"), ("sub/b", "two\n"), ("sub/c", "three\n")] {
+        fs::create_dir_all(repository.join(path).parent().unwrap()).unwrap();
+        fs::write(repository.join(path), content).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let command = &mut home.executr(&[&["run"], arguments].concat());
+        let output = command.current_dir(repository.join("sub")).output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    let script = "cat ../a b; test ! -e c; echo \"$1\" >&2; echo new > b; exit 3";
+    let found = run(&["--files", "../a", "--files", "b", "--", "sh", "-c", script, "x", "${{ a }}"]);
+    assert_eq!(found, ("one\ntwo\n".to_owned(), "${{ a }}\n".to_owned(), Some(3)));
+    assert_eq!(fs::read_to_string(repository.join("sub/b")).unwrap(), "two\n");
+    let (_, told, code) = run(&["--files", "nothing", "--", "true"]);
+    assert!(told.contains("the repository has no `sub/nothing`") && code == Some(125), "{told}");
+    let (_, told, code) = run(&["--files", "../../x", "--", "true"]);
+    assert!(told.contains("leads out of the repository") && code == Some(2), "{told}");
+}
+
+#[test]
 fn every_byte_survives() {
     let home = Home::new();
     // All 256 bytes, no newline at the end.

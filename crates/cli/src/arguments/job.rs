@@ -18,6 +18,7 @@ use super::workflow::{WorkflowArgs, WorkflowHereArgs};
         The job runs in this directory with this environment. Its output appears as it is written, byte for byte; the \
         exit code is the job's, 128 + n when signal n ended it. Ctrl-C cancels the job, with every process it has \
         started; a second Ctrl-C doesn't wait for that.\n\n\
+        With --image it runs in a container of Docker or Podman instead, with a copy of this repository in it.\n\n\
         When the first word is a file whose name ends in .yaml, .yml or .json, and doesn't come after `--`, it is a \
         workflow: its jobs run in copies of this repository, as many at a time as there are processors. Words after it \
         choose jobs; what they need runs too. The exit code is 0 when the run completed, 1 when it failed, 130 when it \
@@ -27,7 +28,9 @@ use super::workflow::{WorkflowArgs, WorkflowHereArgs};
   executr run ci.yaml
   executr run ci.yaml test --jobs 4 --env VERSION=2
   executr run -- sh -c 'echo hello; sleep 1; echo done'
-  executr run --timeout 10m --memory 2Gi -- ./build.sh all"
+  executr run --timeout 10m --memory 2Gi -- ./build.sh all
+  executr run --image alpine:3 -- sh -c 'cat /etc/os-release; ls'
+  executr run --image gcc:14 --files src --files Makefile -- make"
 )]
 pub(crate) struct RunArgs {
     /// A program and its arguments; or a workflow's file, and the jobs to run of it
@@ -45,12 +48,35 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
     #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
     #[command(flatten)]
     pub(crate) here: WorkflowHereArgs,
     /// Where data is kept while the job runs, and of workflows afterwards too. By default `executr` in $XDG_STATE_HOME, else in ~/.local/state
     #[arg(long, env = "EXECUTR_DATA_DIR", value_name = "DIR", value_parser = values::path)]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// A place of its own for a command: it starts in a directory with a copy of this repository, not in this one.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "A place of its own")]
+pub(crate) struct PlaceArgs {
+    /// Run the command in a container of this image, which goes with it. It finds a copy of this repository where it starts, and
+    /// of variables those of the image and of --env
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Copy only this file or directory of the repository, there or to another place; repeatable. Without --image the command
+    /// runs on this machine, in a directory of its own
+    #[arg(long, value_name = "FROM[:TO]", value_parser = values::selection)]
+    pub(crate) files: Vec<(String, Option<String>)>,
+}
+
+impl PlaceArgs {
+    /// Whether the command has a place of its own.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.image.is_some() || !self.files.is_empty()
+    }
 }
 
 /// Bounds for a job. Where they can't be kept the job isn't run.

@@ -23,6 +23,18 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `FROM` or `FROM:TO`.
+pub(crate) fn selection(text: &str) -> Result<(String, Option<String>), String> {
+    let (from, to) = match text.split_once(':') {
+        Some((from, to)) => (from, Some(to)),
+        None => (text, None),
+    };
+    if from.is_empty() || to.is_some_and(str::is_empty) {
+        return Err("write it as FROM or FROM:TO".to_owned());
+    }
+    Ok((from.to_owned(), to.map(str::to_owned)))
+}
+
 /// `NAME` or `NAME=WEIGHT`.
 pub(crate) fn queue_weight(text: &str) -> Result<QueueWeight, String> {
     let (name, weight) = text.split_once('=').unwrap_or((text, "1"));

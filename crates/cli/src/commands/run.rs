@@ -22,11 +22,18 @@ use crate::services::{RunDirectory, Signals, data_directory, open_for_now, worke
 const CANCEL: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(arguments: RunArgs) -> Result<Exit> {
+    if arguments.place.is_wanted() {
+        return workflow::single::run(arguments).await.map_err(Failure::beside_a_jobs);
+    }
     run_here(arguments).await.map_err(Failure::beside_a_jobs)
 }
 
 /// `executr run FILE`
 pub(super) async fn workflow(arguments: RunArgs) -> Result<Exit> {
+    if arguments.place.is_wanted() {
+        return Err(Failure::usage("--image and --files are for a command")
+            .remedy("in a workflow they are written in its file, as `executor` and `files`"));
+    }
     if arguments.timeout.is_some() || arguments.resources.resources() != Resources::default() {
         return Err(Failure::usage("--timeout, --cpu, --memory and --pids are for a command")
             .remedy("in a workflow they are written in its file"));

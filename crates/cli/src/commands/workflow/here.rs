@@ -17,6 +17,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open_run, rules_here, worker};
 use crate::show::now;
+use crate::show::run::{FormatName, RunShow};
 
 /// Runs a workflow, or goes on with a run of it.
 pub(in crate::commands) async fn run(
@@ -62,7 +63,8 @@ pub(in crate::commands) async fn run(
     let jobs = plan.jobs.len();
     let name = plan.name.clone();
     let view = process.client().submit_run(RunSubmission { plan, idempotency_key: None }).await.map_err(told)?;
-    process.attend(view, 0, picture::choose(workflow.format, &name, jobs), workflow, &mut signals).await
+    let show = picture::choose(workflow.format, &name, jobs);
+    process.show(view, 0, show, workflow, &mut signals).await
 }
 
 /// A secret that isn't there is missed at once, not by the job that wants it.
@@ -109,7 +111,7 @@ async fn resume(
     }
     let show = picture::choose(workflow.format, &view.name, usize::try_from(total).unwrap_or(usize::MAX));
     let after = view.last_event;
-    process.attend(view, after, show, workflow, signals).await
+    process.show(view, after, show, workflow, signals).await
 }
 
 /// Whether a run's file was written to after the run was begun.
@@ -123,7 +125,7 @@ fn changed_since(note: &RunNote) -> bool {
 pub(in crate::commands) async fn rerun(
     run: RunId,
     scope: executr_api::RerunScope,
-    format: Option<crate::show::run::FormatName>,
+    format: Option<FormatName>,
     data: &Path,
 ) -> Result<Exit> {
     let mut signals = Signals::listen().map_err(|error| Failure::doing("listen to signals", error))?;
@@ -141,14 +143,14 @@ pub(in crate::commands) async fn rerun(
     let view = process.client().rerun(run, scope).await.map_err(told)?;
     let jobs = usize::try_from(view.jobs.values().sum::<u64>()).unwrap_or(usize::MAX);
     let show = picture::choose(workflow.format, &view.name, jobs);
-    process.attend(view, 0, show, &workflow, &mut signals).await
+    process.show(view, 0, show, &workflow, &mut signals).await
 }
 
 /// So often at least it is looked whether a run has ended that nobody sees.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything that a run needs in this process.
-struct Process {
+pub(super) struct Process {
     directory: KeptRun,
     note: RunNote,
     coordinator: Coordinator,
@@ -157,11 +159,11 @@ struct Process {
 }
 
 impl Process {
-    fn client(&self) -> TenantClient {
+    pub(super) fn client(&self) -> TenantClient {
         self.coordinator.client(Tenant::default())
     }
 
-    async fn start(
+    pub(super) async fn start(
         data: &Path,
         directory: KeptRun,
         note: RunNote,
@@ -188,15 +190,30 @@ impl Process {
         self.directory.write(&self.note)
     }
 
-    /// Works and shows until the run is over. The first signal cancels it, the second does so at once.
-    async fn attend(
+    /// Works and shows a picture until the run is over.
+    async fn show(
         &mut self,
         view: RunView,
         after: u64,
-        show: Box<dyn crate::show::run::RunShow + Send>,
+        show: Box<dyn RunShow + Send>,
         workflow: &WorkflowArgs,
         signals: &mut Signals,
     ) -> Result<Exit> {
+        let (client, run) = (self.client(), view.id);
+        let quiet = workflow.format.is_some_and(|format| format != FormatName::Simple);
+        let shown = picture::follow(&client, run, after, show, quiet, &told);
+        let view = self.attend(view, shown, workflow.format, signals).await?;
+        Ok(picture::exit(view.state))
+    }
+
+    /// Works until the run is over, while `shown` shows it. The first signal cancels it, the second does so at once.
+    pub(super) async fn attend<S>(
+        &mut self,
+        view: RunView,
+        shown: impl Future<Output = Result<S>>,
+        format: Option<FormatName>,
+        signals: &mut Signals,
+    ) -> Result<RunView> {
         let (client, run) = (self.client(), view.id);
         self.note.runs.retain(|known| known.id != run);
         self.note.runs.push(view);
@@ -206,10 +223,8 @@ impl Process {
         };
         let (handle, shutdown) = ShutdownHandle::new();
         let mut working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
-        let quiet = workflow.format.is_some_and(|format| format != crate::show::run::FormatName::Simple);
         let mut how = RunCancel::InOrder;
         let shown = {
-            let shown = picture::follow(&client, run, after, show, quiet, &told);
             tokio::pin!(shown);
             loop {
                 tokio::select! {
@@ -264,11 +279,11 @@ impl Process {
         let view = client.run(run).await.map_err(told)?;
         self.note(&view)?;
         if let Some(kept) = &self.kept {
-            picture::show_kept(kept, workflow.format, &view.name)?;
+            picture::show_kept(kept, format, &view.name)?;
         }
         worked?;
         shown?;
-        Ok(picture::exit(view.state))
+        Ok(view)
     }
 }
 
@@ -289,6 +304,6 @@ async fn end_unseen(client: &TenantClient, run: RunId, mut how: RunCancel, signa
     }
 }
 
-fn told(error: ApiError) -> Failure {
+pub(super) fn told(error: ApiError) -> Failure {
     Failure::api(&error, None)
 }

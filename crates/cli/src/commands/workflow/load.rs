@@ -35,7 +35,17 @@ impl Loaded {
 
 /// Reads a workflow's file.
 pub(super) fn load(file: &Path, jobs: &[String], arguments: &WorkflowArgs, env: &[(String, String)]) -> Result<Loaded> {
-    let workflow = parse(file)?;
+    of(parse(file)?, file.display().to_string(), jobs, arguments, env)
+}
+
+/// What is asked for of a workflow that is called `name` where it is spoken of.
+pub(super) fn of(
+    workflow: Workflow,
+    name: String,
+    jobs: &[String],
+    arguments: &WorkflowArgs,
+    env: &[(String, String)],
+) -> Result<Loaded> {
     let repository = repository()?;
     let mut options = PlanOptions {
         jobs: jobs.to_vec(),
@@ -48,7 +58,6 @@ pub(super) fn load(file: &Path, jobs: &[String], arguments: &WorkflowArgs, env: 
     for path in &arguments.env_file {
         options.env_file.extend(env_file(path)?);
     }
-    let name = file.display().to_string();
     let told = |problems: Problems| wrong(&problems, &name);
     for path in workflow.local_files(&options).map_err(told)? {
         let content = local_file(&repository, &path)?;
@@ -88,7 +97,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// The repository around the current directory; without one that directory.
-fn repository() -> Result<PathBuf> {
+pub(super) fn repository() -> Result<PathBuf> {
     let here = std::env::current_dir().map_err(|error| Failure::doing("find the current directory", error))?;
     let root = here.ancestors().find(|directory| directory.join(".git").exists());
     Ok(root.map_or_else(|| here.clone(), Path::to_owned))

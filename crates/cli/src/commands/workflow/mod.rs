@@ -4,6 +4,7 @@
 //! - [`source`]: the repository, as a tree where the run will be;
 //! - [`transfer`]: what is said when that, or an artifact, doesn't arrive;
 //! - [`here`]: `executr run FILE`, with `--resume`;
+//! - [`single`]: `executr run` of one command in a place of its own;
 //! - [`there`]: `executr submit FILE`;
 //! - [`watch`]: a run as it goes on;
 //! - [`picture`]: how that is shown, and how it ended;
@@ -15,6 +16,7 @@ pub(super) mod load;
 mod picture;
 pub(super) mod rerun;
 pub(super) mod runs;
+pub(super) mod single;
 mod source;
 pub(super) mod there;
 mod transfer;
