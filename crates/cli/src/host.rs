@@ -40,6 +40,23 @@ pub(crate) fn engine_sockets() -> Vec<PathBuf> {
     named("docker.sock").chain(named("podman/podman.sock")).collect()
 }
 
+/// Where programs are looked for that aren't named by a path; those of the system in any case, which a user's own list may lack.
+pub(crate) fn program_directories() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    std::env::split_paths(&path).filter(|path| path.is_absolute()).chain(system.map(PathBuf::from)).collect()
+}
+
+/// What `docker login` and `podman login` have written for this user, the latter's first.
+pub(crate) fn registry_logins() -> Vec<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = std::env::home_dir();
+    let podman =
+        variable("REGISTRY_AUTH_FILE").or_else(|| Some(variable("XDG_RUNTIME_DIR")?.join("containers/auth.json")));
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))).map(|path| path.join("config.json"));
+    podman.into_iter().chain(docker).collect()
+}
+
 /// The whole environment.
 pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()

@@ -119,6 +119,7 @@ impl Worker {
         let dispatcher = Dispatcher::new(options, hello, Arc::clone(&engine), outbox);
         let summary = dispatcher.run(shutdown.also_what_was_told()).await;
         engine.workspaces.clean_all().await;
+        engine.oci.settle().await;
         workspace.cleanup().await;
         summary
     }

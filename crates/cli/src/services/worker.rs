@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use executr_api::QueueWeight;
+use executr_executors::oci::direct::DirectOptions;
+#[cfg(feature = "oci")]
+use executr_executors::oci::direct::StoredImages;
+#[cfg(feature = "oci")]
+use executr_images::{Access, CredentialSource, StoreOptions};
 use executr_spec::QueueName;
 use executr_worker::{
     AgentProgram, Cgroups, Containers, HostContext, Inherit, KeeperOptions, KeptDirectories, OciHostOptions, Policy,
@@ -134,12 +139,30 @@ fn policy(allowed: &[Allowed]) -> Policy {
 
 /// Where container engines listen on this machine, and the agent for their containers, which is unpacked into `data`.
 pub(crate) fn containers(data: &Path) -> OciHostOptions {
+    let direct = direct(data);
     let data = data.to_owned();
     OciHostOptions {
         address: host::engine_address(),
         sockets: host::engine_sockets(),
         agent: AgentProgram::new(move || agent::program(&data)),
-        direct: None,
+        direct,
         programs: None,
     }
+}
+
+/// What containers without a daemon take, below `data`.
+#[cfg(feature = "oci")]
+fn direct(data: &Path) -> Option<DirectOptions> {
+    let credentials = host::registry_logins().into_iter().map(CredentialSource::File).collect();
+    let access = Access { credentials, ..Access::default() };
+    Some(DirectOptions {
+        state: data.join("containers"),
+        images: std::sync::Arc::new(StoredImages::new(data.join("images"), StoreOptions::default(), access)),
+        programs: host::program_directories(),
+    })
+}
+
+#[cfg(not(feature = "oci"))]
+fn direct(_data: &Path) -> Option<DirectOptions> {
+    None
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Place, Sandbox, Workspace};
-use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace};
+use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace, is_own_engine};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
@@ -43,7 +43,7 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     if options.network == Network::Host {
         return refused("gives no container its machine's network", "oci-host");
     }
-    if options.engine.is_some() {
+    if !is_own_engine(options.engine.as_deref()) {
         return refused("uses only its own container engine", "oci-host");
     }
     Ok(())
@@ -175,6 +175,9 @@ mod tests {
             let text = refused(&spec, Containers::Confined);
             assert!(text.contains("--allow oci-host"), "{text}");
             assert!(check(&spec, Containers::Any).is_ok());
+        }
+        for own in ["auto", "direct", "docker"] {
+            assert!(check(&spec(json!({"image": "i", "engine": own})), Containers::Confined).is_ok());
         }
         let mut step = Step::new(StepCommand::Run("true".to_owned()));
         step.image = Some(StepImage { name: "i".to_owned(), ..StepImage::default() });

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use super::direct::{Direct, DirectOptions};
 use super::engine::{ContainerEngine, ContainerError};
 use super::owner;
+
+/// How many containers may be on their way out before the next job waits for one of them.
+const GOING: usize = 8;
 
 /// Where things are on this machine.
 #[derive(Clone, Debug, Default)]
@@ -30,12 +33,20 @@ pub struct OciHostOptions {
 
 /// The agent's program on this machine, unpacked or looked for when it is first needed.
 #[derive(Clone)]
-pub struct AgentProgram(Arc<dyn Fn() -> Result<PathBuf, String> + Send + Sync>);
+pub struct AgentProgram(Arc<Agent>);
+
+type Find = dyn Fn() -> Result<PathBuf, String> + Send + Sync;
+
+struct Agent {
+    /// Once it was found: unpacking takes longer than starting a container.
+    path: OnceLock<PathBuf>,
+    find: Box<Find>,
+}
 
 impl AgentProgram {
     /// One that `find` finds, or says why not and what to do.
     pub fn new(find: impl Fn() -> Result<PathBuf, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(find))
+        Self(Arc::new(Agent { path: OnceLock::new(), find: Box::new(find) }))
     }
 
     pub(super) fn path(&self) -> Result<PathBuf, ContainerError> {
@@ -44,7 +55,11 @@ impl AgentProgram {
 
     /// Its path, or why there is none.
     pub(crate) fn find(&self) -> Result<PathBuf, String> {
-        (self.0)()
+        if let Some(path) = self.0.path.get() {
+            return Ok(path.clone());
+        }
+        let path = (self.0.find)()?;
+        Ok(self.0.path.get_or_init(|| path).clone())
     }
 }
 
@@ -66,7 +81,7 @@ pub struct OciHost {
     pub(super) options: OciHostOptions,
     engines: Mutex<HashMap<Option<String>, Arc<dyn ContainerEngine>>>,
     /// Containers on their way out.
-    pub(super) going: Mutex<JoinSet<()>>,
+    going: Mutex<JoinSet<()>>,
 }
 
 impl OciHost {
@@ -76,10 +91,20 @@ impl OciHost {
         Self { options, engines: Mutex::default(), going: Mutex::default() }
     }
 
-    /// Waits for what was let go of in the background.
+    /// Has something go on without anybody who waits for it, but for [`settle`](Self::settle).
+    pub(super) async fn let_go(&self, going: impl Future<Output = ()> + Send + 'static) {
+        let mut all = self.going.lock().await;
+        while all.try_join_next().is_some() {}
+        while all.len() >= GOING {
+            all.join_next().await;
+        }
+        all.spawn(going);
+    }
+
+    /// Waits until all containers that were let go of are gone.
     pub async fn settle(&self) {
-        let going = std::mem::take(&mut *self.going.lock().await);
-        going.join_all().await;
+        let mut all = self.going.lock().await;
+        while all.join_next().await.is_some() {}
     }
 
     /// The engine at `address`, or this machine's own.

@@ -105,7 +105,7 @@ impl Workspace for OciWorkspace {
             }
             let job = JobPlan { place: Place::Sandbox, ..job };
             let (place, variables) = (container.sandbox(job).await?, Arc::clone(&container.variables));
-            return Ok(Box::new(ContainedSandbox { place, variables, own: None }));
+            return Ok(Box::new(ContainedSandbox { place, variables, own: None, host: Arc::clone(&self.host) }));
         }
         let mut labels = self.labels.clone();
         labels.entry("executr.job".to_owned()).or_insert_with(|| job.job.to_string());
@@ -116,13 +116,14 @@ impl Workspace for OciWorkspace {
         }
         let own = self.start(of_container, labels).await?;
         let (place, variables) = (own.sandbox(job).await?, Arc::clone(&own.variables));
-        Ok(Box::new(ContainedSandbox { place, variables, own: Some(own) }))
+        Ok(Box::new(ContainedSandbox { place, variables, own: Some(own), host: Arc::clone(&self.host) }))
     }
 
     async fn cleanup(&self) {
         if let Some(shared) = &self.shared {
             shared.stop().await;
         }
+        self.host.settle().await;
     }
 }
 
@@ -133,6 +134,7 @@ struct ContainedSandbox {
     variables: Arc<[Bytes]>,
     /// The container that goes with the job.
     own: Option<Container>,
+    host: Arc<OciHost>,
 }
 
 #[async_trait]
@@ -191,7 +193,12 @@ impl Sandbox for ContainedSandbox {
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {
         let cleaned = self.place.cleanup().await;
-        match &self.own {
+        match self.own.take() {
+            // Nothing of the job runs in it any more: only the agent, whose end nobody has to wait for.
+            Some(own) if cleaned.is_ok() => {
+                self.host.let_go(async move { own.stop().await }).await;
+                Ok(())
+            }
             // What the job left goes with its container's directories.
             Some(own) => {
                 own.stop().await;

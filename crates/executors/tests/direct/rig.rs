@@ -61,7 +61,6 @@ impl Images for Unpacked {
 pub(crate) struct Both {
     pub(crate) containers: OciWorkspace,
     machine: Arc<dyn Workspace>,
-    host: Arc<OciHost>,
     /// What isn't in the rig's own directory: the arguments of a container's processes here name it, and by its name the
     /// suite finds those of jobs.
     pub(crate) state: TempDir,
@@ -79,7 +78,6 @@ impl Workspace for Both {
 
     async fn cleanup(&self) {
         self.containers.cleanup().await;
-        self.host.settle().await;
         self.machine.cleanup().await;
     }
 }
@@ -124,9 +122,9 @@ pub(crate) async fn open_with(temp: &Path, settings: Value, cgroups: Cgroups) ->
     let host = Arc::new(OciHost::new(host(state.path())?));
     let machine = machine_with(temp, cgroups).await;
     let options: OciOptions = serde_json::from_value(settings).unwrap();
-    let opened = OciWorkspace::open(Arc::clone(&host), Arc::clone(&machine), plan().job, options, [].into()).await;
+    let opened = OciWorkspace::open(host, Arc::clone(&machine), plan().job, options, [].into()).await;
     Some(match opened {
-        Ok(containers) => Ok(Both { containers, machine, host, state }),
+        Ok(containers) => Ok(Both { containers, machine, state }),
         Err(error) => {
             machine.cleanup().await;
             Err(error)

@@ -1,6 +1,6 @@
 //! Containers without a daemon: run by crun or runc from this process, in images of our own store.
 //!
-//! - [`images`]: where the layers of an image come from;
+//! - [`images`]: where the layers of an image come from; `stored`: our own store of them;
 //! - [`runtime`]: which program runs containers;
 //! - `seccomp`, `bundle`: what it is told;
 //! - `users`: what a user who isn't root can have;
@@ -23,6 +23,8 @@ mod record;
 mod running;
 mod runtime;
 mod seccomp;
+#[cfg(feature = "oci")]
+mod stored;
 mod users;
 
 use std::collections::HashMap;
@@ -37,6 +39,8 @@ use async_trait::async_trait;
 
 pub use images::{Images, Layers};
 pub use runtime::{Runtime, RuntimeKind};
+#[cfg(feature = "oci")]
+pub use stored::StoredImages;
 pub(super) use users::can_become;
 
 use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Owned};

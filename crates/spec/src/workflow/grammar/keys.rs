@@ -153,7 +153,11 @@ const EXECUTOR: Object = Object {
                 Word(&["missing", "always", "never"]),
                 "Of `oci`: when the image is fetched; when the engine doesn't have it by default.",
             ),
-            key("engine", Text, "Of `oci`: the engine's socket, `unix:///PATH`; the worker's own choice by default."),
+            key(
+                "engine",
+                Text,
+                "Of `oci`: what makes the containers: `direct` (no daemon), `docker`, `podman`, or an engine's socket, `unix:///PATH`. `auto`, the default: the first of these that can.",
+            ),
             key(
                 "user",
                 OneOf(&[Text, Count(0, u32::MAX)]),

@@ -13,6 +13,9 @@ use crate::workflow::file::{Place, Text};
 /// Words and switches, taken as they are once their shape is right.
 const PLAIN: [&str; 4] = ["mode", "pull", "network", "read_only"];
 
+/// Engines that are known by a word.
+const ENGINES: [&str; 4] = ["auto", "direct", "docker", "podman"];
+
 pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<String, Value> {
     let mut options = Map::new();
     match executor.get("image") {
@@ -34,8 +37,8 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
     if let Some(field) = executor.get("engine")
         && let Some(address) = field.text()
     {
-        if !address.strip_prefix("unix://").unwrap_or(address).starts_with('/') {
-            reader.tell(&field, "has to be a socket of the worker's machine, `unix:///PATH`: job directories are mounted into containers");
+        if !ENGINES.contains(&address) && !address.strip_prefix("unix://").unwrap_or(address).starts_with('/') {
+            reader.tell(&field, "has to be `auto`, `direct`, `docker`, `podman`, or a socket of the worker's machine, `unix:///PATH`: job directories are mounted into containers");
         }
         options.insert("engine".to_owned(), address.into());
     }
