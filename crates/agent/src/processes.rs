@@ -12,6 +12,13 @@ pub(crate) fn signal(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// The process group of a process; `None` when there is no such process.
+pub(crate) fn group(pid: i32) -> Option<i32> {
+    // SAFETY: getpgid(2) reads no memory of ours.
+    let group = unsafe { libc::getpgid(pid) };
+    (group > 0).then_some(group)
+}
+
 /// All descendants of this process, zombies among them.
 pub(crate) fn descendants() -> Vec<i32> {
     let own = rustix::process::getpid().as_raw_nonzero().get();

@@ -63,7 +63,7 @@ impl<'keeper> Task<'keeper> {
             Some(TaskMessage::Started(started)) => Event::Started { pid: started.pid },
             Some(TaskMessage::Output(output)) => Event::of_output(output).map_err(KeeperError::Protocol)?,
             Some(TaskMessage::Result(result)) => Event::of_result(result).map_err(|unclear| match unclear {
-                Unclear::Lost(_) => KeeperError::Lost,
+                Unclear::Lost(problem) => KeeperError::Protocol(problem),
                 Unclear::No(problem) => KeeperError::Protocol(problem),
             })?,
         }))

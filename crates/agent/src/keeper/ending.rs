@@ -6,6 +6,7 @@
 //! that the tree is gone: `wait4` does.
 
 use std::collections::HashSet;
+use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
 use super::task::Task;
@@ -103,6 +104,18 @@ impl Task {
             Ending::Not => None,
             Ending::Grace(until) => Some(until),
             Ending::Kill { next, .. } => Some(next),
+        }
+    }
+
+    /// Sends a signal to every process of the tree.
+    pub(super) fn signal(&self, number: c_int, slot: Option<&SlotGroup>) {
+        if !self.main_is_gone() {
+            processes::signal(-self.main, number);
+        }
+        for pid in self.list(slot, false) {
+            if processes::group(pid) != Some(self.main) {
+                processes::signal(pid, number);
+            }
         }
     }
 

@@ -24,7 +24,6 @@ use super::control::{Control, Received};
 use super::task::Task;
 use crate::cgroup::{Hierarchies, Limiter, Mark, SlotGroup, remove_of_dead_owners};
 use crate::directory;
-use crate::processes;
 use crate::signals;
 use crate::spare::Spare;
 use crate::spawn::Spawner;
@@ -109,9 +108,21 @@ impl Keeper {
                 Ok(())
             }
             to_keeper::Message::Signal(wanted) => {
-                let running = self.task.as_ref().filter(|task| task.id == wanted.task_id && !task.main_is_gone());
+                let running = self.task.as_ref().filter(|task| task.id == wanted.task_id);
                 if let (Some(task), Ok(number)) = (running, c_int::try_from(wanted.signal)) {
-                    processes::signal(-task.main, number);
+                    task.signal(number, self.slot.as_ref());
+                }
+                Ok(())
+            }
+            to_keeper::Message::Input(input) => {
+                if let Some(task) = self.task.as_mut().filter(|task| task.id == input.task_id) {
+                    task.input.push(input.data, input.last);
+                }
+                self.tell_taken()
+            }
+            to_keeper::Message::Resize(wanted) => {
+                if let Some(task) = self.task.as_ref().filter(|task| task.id == wanted.task_id) {
+                    task.resize(wanted.rows, wanted.columns);
                 }
                 Ok(())
             }
@@ -120,7 +131,6 @@ impl Keeper {
                 let failure = directory::remove(path).err().map(|error| (&error).into());
                 self.control.queue_now(from_keeper::Message::DirectoryRemoved(wire::DirectoryRemoved { failure }))
             }
-            to_keeper::Message::Input(_) | to_keeper::Message::Resize(_) => Ok(()),
             to_keeper::Message::Ping(ping) => {
                 self.control.queue_now(from_keeper::Message::Pong(wire::Pong { nonce: ping.nonce }))
             }
@@ -189,6 +199,18 @@ impl Keeper {
         }
     }
 
+    /// Tells how much of standard input was taken, where that is news.
+    fn tell_taken(&mut self) -> Result<(), Fault> {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let (task_id, news) = (task.id, task.input.news());
+        match news {
+            Some(offset) => {
+                self.control.queue_now(from_keeper::Message::InputTaken(wire::InputTaken { task_id, offset }))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Brings the task as far as it can be without waiting.
     fn advance(&mut self) -> Result<(), Fault> {
         let Some(task) = &mut self.task else {
@@ -236,32 +258,37 @@ impl Keeper {
         let due = [task.due(), leave_at].into_iter().flatten().min();
         let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
 
-        let [stdout, stderr] = task.pipe_fds();
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.control.fd(), awaited),
-            PollFd::from_borrowed_fd(stdout, PollFlags::IN),
-            PollFd::from_borrowed_fd(stderr, PollFlags::IN),
-        ];
-        // Left out rather than unasked for: poll reports a closed end whether asked or not.
+        // Nothing is ever asked of a place that isn't waited for: poll reports a closed end whether asked or not.
+        let nothing = (self.signals.as_fd(), PollFlags::empty());
         let reading = !self.closed && !self.control.is_full();
-        let polled = match (self.closed, reading) {
-            (true, _) => &mut fds[..1],
-            (false, false) => &mut fds[..2],
-            (false, true) => &mut fds[..],
-        };
-        match poll(polled, timeout.as_ref()) {
+        let [stdout, stderr] = task.output_fds().map(|fd| match fd {
+            Some(fd) if reading => (fd, PollFlags::IN),
+            _ => nothing,
+        });
+        let places = [
+            (self.signals.as_fd(), PollFlags::IN),
+            if self.closed { nothing } else { (self.control.fd(), awaited) },
+            stdout,
+            stderr,
+            task.input.wants().filter(|_| !self.closed).map_or(nothing, |fd| (fd, PollFlags::OUT)),
+        ];
+        let mut fds = places.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags));
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(Fault::system("nothing can be waited for")(error)),
         }
-        let [signals, control, stdout, stderr] = fds.map(|fd| fd.revents());
+        let [signals, control, stdout, stderr, input] = fds.map(|fd| fd.revents());
 
         if stdout.contains(PollFlags::IN) {
             task.read(0, &mut self.room, &mut self.control)?;
         }
         if stderr.contains(PollFlags::IN) {
             task.read(1, &mut self.room, &mut self.control)?;
+        }
+        if !input.is_empty() {
+            task.input.write();
+            self.tell_taken()?;
         }
         if !signals.is_empty() {
             drop(signals::take(&self.signals));

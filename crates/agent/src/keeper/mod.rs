@@ -2,7 +2,9 @@
 //!
 //! - `control`: the socket to the driver, as frames in and frames out;
 //! - `event_loop`: what is waited for, and in which order what happened is dealt with;
-//! - `task`: the one task there is at a time: its pipes, its children's ends, its usage;
+//! - `task`: the one task there is at a time: its output, its children's ends, its usage;
+//! - `streams`: its pipes, or its terminal;
+//! - `input`: its standard input, and what waits to be taken;
 //! - `ending`: how a tree is ended.
 //!
 //! It is single-threaded, the subreaper of all it starts, and the only one here to wait for children. A task is
@@ -11,6 +13,8 @@
 mod control;
 mod ending;
 mod event_loop;
+mod input;
+mod streams;
 mod task;
 
 use std::os::fd::OwnedFd;

@@ -10,12 +10,14 @@ use executr_agent_protocol::v1::{self, StartPhase, StartTask, task_result};
 use prost::bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::time::Timespec;
 
 use super::Fault;
 use super::control::Control;
 use super::ending::Ending;
+use super::input::Input;
+use super::streams::{self, Output, Streams};
 use crate::cgroup::{Limiter, TaskGroup};
 use crate::directory;
 use crate::identity::{self, Identity};
@@ -43,23 +45,15 @@ pub(super) struct Task {
     pub(super) alone: bool,
     pub(super) ending: Ending,
     pub(super) group: Option<TaskGroup>,
-    pipes: [Pipe; 2],
+    pub(super) input: Input,
+    outputs: Vec<Output>,
     /// The writing ends, kept open to the end: so the pipes don't report their end when the first process
     /// exits, and one wake, for the exit, is all a silent job costs.
-    _writers: [OwnedFd; 2],
+    writers: Vec<OwnedFd>,
+    is_terminal: bool,
     usage: v1::Usage,
     /// What to remove at the end.
     directory: Option<PathBuf>,
-}
-
-/// The reading end of one output stream.
-#[derive(Debug)]
-struct Pipe {
-    stream: v1::Stream,
-    end: OwnedFd,
-    /// Bytes read so far.
-    offset: u64,
-    large: bool,
 }
 
 impl Task {
@@ -134,9 +128,11 @@ impl Task {
             Some(group) => group.joins().map_err(limits)?,
             None => Vec::new(),
         };
-        let (stdout, stdout_writer) = pipe()?;
-        let (stderr, stderr_writer) = pipe()?;
-        let main = spawner.spawn(request, stdout_writer.as_fd(), stderr_writer.as_fd(), &joins, identity)?;
+        let streams = Streams::open(request, identity)?;
+        let with_term = streams::with_term(request);
+        let request = with_term.as_ref().unwrap_or(request);
+        let main = spawner.spawn(request, streams.theirs(), streams.is_terminal, &joins, identity)?;
+        let Streams { input, outputs, writers, is_terminal, .. } = streams;
         Ok(Self {
             id,
             main,
@@ -144,16 +140,26 @@ impl Task {
             alone: false,
             ending: Ending::Not,
             group,
-            pipes: [Pipe::new(v1::Stream::Stdout, stdout), Pipe::new(v1::Stream::Stderr, stderr)],
-            _writers: [stdout_writer, stderr_writer],
+            input,
+            outputs,
+            writers,
+            is_terminal,
             usage: v1::Usage::default(),
             directory: request.remove_directory.then(|| directory.to_owned()),
         })
     }
 
     /// The reading ends, to be polled.
-    pub(super) fn pipe_fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.pipes[0].end.as_fd(), self.pipes[1].end.as_fd()]
+    pub(super) fn output_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [0, 1].map(|number| self.outputs.get(number).map(|output| output.end.as_fd()))
+    }
+
+    /// Gives its terminal, if it has one, another size.
+    pub(super) fn resize(&self, rows: u32, columns: u32) {
+        if let (true, Some(master)) = (self.is_terminal, self.outputs.first()) {
+            // One that has gone needs none.
+            let _ = streams::resize(master.end.as_fd(), rows, columns);
+        }
     }
 
     /// Whether the first process has been waited for: its number may be anybody's by now.
@@ -201,15 +207,16 @@ impl Task {
         self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(peak);
     }
 
-    /// Reads once from one of the pipes, which must have something.
-    pub(super) fn read(&mut self, pipe: usize, room: &mut BytesMut, control: &mut Control) -> Result<(), Fault> {
-        let pipe = &mut self.pipes[pipe];
+    /// Reads once from one of the outputs, which should have something.
+    pub(super) fn read(&mut self, output: usize, room: &mut BytesMut, control: &mut Control) -> Result<(), Fault> {
+        let Some(output) = self.outputs.get_mut(output) else { return Ok(()) };
         room.reserve(READ);
         let read = {
             let spare = &mut room.spare_capacity_mut()[..READ];
-            match rustix::io::read(&pipe.end, spare) {
+            match rustix::io::read(&output.end, spare) {
                 Ok((read, _)) => read.len(),
-                Err(Errno::INTR | Errno::AGAIN) => 0,
+                // The last is a terminal that nobody has open any more.
+                Err(Errno::INTR | Errno::AGAIN | Errno::IO) => 0,
                 Err(error) => return Err(Fault::system("output can't be read")(error)),
             }
         };
@@ -219,39 +226,43 @@ impl Task {
         // SAFETY: the kernel has filled that many bytes of the spare capacity.
         unsafe { room.set_len(room.len() + read) };
         let data = room.split().freeze();
-        let output = v1::TaskOutput { stream: pipe.stream.into(), offset: pipe.offset, data };
-        control.queue(from_keeper::Message::Output(wire::Output { task_id: self.id, output: Some(output) }))?;
-        pipe.offset += read as u64;
-        if pipe.offset > CHATTY && !pipe.large {
-            pipe.large = true;
+        let (stream, offset) = (output.stream.into(), output.offset);
+        output.offset += read as u64;
+        if output.offset > CHATTY && !output.large && !self.is_terminal {
+            output.large = true;
             // Refused where the user has many such pipes; then it goes on with small ones.
-            let _ = fcntl_setpipe_size(&pipe.end, LARGE_PIPE);
+            let _ = fcntl_setpipe_size(&output.end, LARGE_PIPE);
         }
-        Ok(())
+        let told = wire::Output { task_id: self.id, output: Some(v1::TaskOutput { stream, offset, data }) };
+        Ok(control.queue(from_keeper::Message::Output(told))?)
     }
 
     /// Reads what is left once nothing writes any more, for as long as the driver takes it; whether that was all.
     pub(super) fn drain(&mut self, room: &mut BytesMut, control: &mut Control) -> Result<bool, Fault> {
         const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if self.is_terminal {
+            // What was written last may still be on its way through the kernel: only a terminal nobody has open tells its end.
+            self.writers.clear();
+        }
         loop {
             control.flush_due()?;
             if control.is_full() {
                 return Ok(false);
             }
-            let [stdout, stderr] = self.pipe_fds();
-            let mut fds =
-                [PollFd::from_borrowed_fd(stdout, PollFlags::IN), PollFd::from_borrowed_fd(stderr, PollFlags::IN)];
+            let mut fds: Vec<_> = self.outputs.iter().map(|output| PollFd::new(&output.end, PollFlags::IN)).collect();
             match poll(&mut fds, Some(&NOW)) {
                 Ok(0) => return Ok(true),
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Fault::system("output can't be polled")(error)),
             }
-            let ready = fds.map(|fd| fd.revents().contains(PollFlags::IN));
-            for (pipe, ready) in ready.into_iter().enumerate() {
-                if ready {
-                    self.read(pipe, room, control)?;
-                }
+            let ready: Vec<_> = fds.iter().map(|fd| fd.revents().contains(PollFlags::IN)).collect();
+            if !ready.contains(&true) {
+                // A terminal that is hung up, and empty.
+                return Ok(true);
+            }
+            for (output, _) in ready.into_iter().enumerate().filter(|(_, ready)| *ready) {
+                self.read(output, room, control)?;
             }
         }
     }
@@ -281,21 +292,4 @@ impl Task {
             removal_failure: removal.err().map(|error| (&error).into()),
         }
     }
-}
-
-impl Pipe {
-    fn new(stream: v1::Stream, end: OwnedFd) -> Self {
-        Self { stream, end, offset: 0, large: false }
-    }
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| SpawnError {
-        phase: StartPhase::Pipes,
-        failure: v1::Failure {
-            errno: errno.raw_os_error(),
-            message: format!("no pipe for output could be made: {errno}; raise the limit on open files"),
-            ..Default::default()
-        },
-    })
 }

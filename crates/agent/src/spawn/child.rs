@@ -50,6 +50,8 @@ pub(super) struct Plan<'task> {
     candidates: *const *const c_char,
     /// Standard input, output and error; none of them 0, 1 or 2.
     stdio: [RawFd; 3],
+    /// Standard input is to be the session's terminal.
+    is_terminal: bool,
     joins: [RawFd; MAX_JOINS],
     rlimits: *const ResourceLimit,
     rlimit_count: usize,
@@ -63,6 +65,7 @@ impl<'task> Plan<'task> {
     pub(super) fn new(
         image: &'task Prepared<'_>,
         stdio: [RawFd; 3],
+        is_terminal: bool,
         joins: [RawFd; MAX_JOINS],
         rlimits: &'task [ResourceLimit],
         becoming: Becoming<'task>,
@@ -74,6 +77,7 @@ impl<'task> Plan<'task> {
             env: image.env(),
             candidates: image.candidates(),
             stdio,
+            is_terminal,
             joins,
             rlimits: rlimits.as_ptr(),
             rlimit_count: rlimits.len(),
@@ -176,6 +180,9 @@ unsafe fn become_program(plan: &Plan<'_>) -> ChildFailure {
             if libc::dup2(source, target) < 0 {
                 return failed(Phase::Session);
             }
+        }
+        if plan.is_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return failed(Phase::Session);
         }
         for group in plan.joins {
             if group >= 0 && libc::write(group, c"0".as_ptr().cast(), 1) < 0 {

@@ -9,7 +9,7 @@ mod child;
 mod explain;
 mod image;
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use executr_agent_protocol::v1;
 use rustix::fs::{Mode, OFlags};
@@ -56,13 +56,14 @@ impl Spawner {
         })
     }
 
-    /// Starts the task's program in a session of its own, with nothing open but /dev/null and the two pipes.
+    /// Starts the task's program in a session of its own, with nothing open but `stdio`, /dev/null where that has nothing.
+    /// With `is_terminal` its standard input becomes the terminal of that session.
     /// `joins` are `cgroup.procs` files it writes itself into first. On success the program runs.
     pub(crate) fn spawn(
         &mut self,
         task: &v1::StartTask,
-        stdout: BorrowedFd<'_>,
-        stderr: BorrowedFd<'_>,
+        stdio: [Option<BorrowedFd<'_>>; 3],
+        is_terminal: bool,
         joins: &[OwnedFd],
         identity: Option<&Identity>,
     ) -> Result<i32, SpawnError> {
@@ -78,7 +79,8 @@ impl Spawner {
         }
         let mut plan = Plan::new(
             &image,
-            [self.null.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
+            stdio.map(|fd| fd.unwrap_or(self.null.as_fd()).as_raw_fd()),
+            is_terminal,
             join_fds,
             &task.resource_limits,
             Becoming { identity, without_privileges: task.without_privileges },

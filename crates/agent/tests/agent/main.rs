@@ -4,5 +4,6 @@
 
 mod calling;
 mod foreign;
+mod input;
 mod rig;
 mod running;
