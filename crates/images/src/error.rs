@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::access::AccessError;
+use crate::build::BuildError;
 use crate::layer::LayerError;
 use crate::reference::ReferenceError;
 use crate::registry::RegistryError;
@@ -25,6 +26,31 @@ pub enum ImageError {
     /// A layer is broken, or would do what no layer may.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// What it is to be built of can't be.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An engine doesn't take it.
+    #[error("the engine at {address} doesn't take {reference}: {why}; {remedy}")]
+    Engine {
+        /// Where the engine listens.
+        address: String,
+        /// Which image.
+        reference: String,
+        /// What it said.
+        why: String,
+        /// What its user can do.
+        remedy: &'static str,
+    },
+    /// It can't be written where it should be.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Export {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The image isn't made for this machine.
     #[error("{reference} is not made for {wanted}, only for {}; name an image that is", .offered.join(", "))]
     Platform {
@@ -66,6 +92,12 @@ pub enum ImageError {
 impl ImageError {
     pub(crate) fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Store { action, path: path.to_owned(), source }
+    }
+}
+
+impl ImageError {
+    pub(crate) fn export(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Export { action, path: path.to_owned(), source }
     }
 }
 

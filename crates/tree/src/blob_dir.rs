@@ -12,9 +12,9 @@
 //! under a name is what the name says, unless somebody changed it afterwards.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -265,6 +265,23 @@ impl BlobDir {
         }
     }
 
+    /// Takes in a file of the same file system as a blob, once it is synced. Its digest is believed: whoever wrote the file
+    /// hashed what he wrote.
+    ///
+    /// # Errors
+    /// When it can't be synced or moved.
+    pub fn take_in(&self, file: &Path, digest: Digest) -> Result<(), BlobDirError> {
+        let target = self.path(digest);
+        let take = || {
+            let opened = File::open(file)?;
+            opened.set_permissions(Permissions::from_mode(0o555))?;
+            opened.sync_all()?;
+            fs::rename(file, &target)?;
+            File::open(&self.root)?.sync_all()
+        };
+        take().map_err(BlobDirError::io("keep", &target))
+    }
+
     /// Removes blobs on their way that nobody brings and nobody has added to for `kept`.
     ///
     /// # Errors
@@ -366,7 +383,6 @@ impl BlobSource for BlobDir {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -389,6 +405,17 @@ mod tests {
         assert_eq!(fs::metadata(blobs.path(digest)).unwrap().permissions().mode() & 0o777, 0o555);
         assert_eq!(blobs.entries().unwrap().len(), 1, "nothing else is taken for a blob");
         assert!(blobs.hold(Digest::of(b"other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_becomes_a_blob() {
+        let (temp, blobs, _) = with_blob(b"x");
+        let file = temp.path().join("file");
+        fs::write(&file, "made").unwrap();
+        blobs.take_in(&file, Digest::of(b"made")).unwrap();
+        assert_eq!(blobs.read(Digest::of(b"made")).unwrap().unwrap(), b"made");
+        assert!(!file.exists());
+        assert!(blobs.take_in(&file, Digest::of(b"made")).is_err());
     }
 
     #[test]

@@ -185,9 +185,12 @@ impl Access {
         self.mirrors.iter().filter(move |mirror| mirror.of == registry || mirror.of == "*")
     }
 
-    /// Whether a registry is spoken to without TLS.
+    /// Whether a registry is spoken to without TLS. What is said of it as a mirror, be it of itself, holds first.
     #[must_use]
     pub fn is_plain(&self, registry: &str) -> bool {
+        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.host == registry) {
+            return mirror.is_plain;
+        }
         is_loopback(registry) || self.plain_http.iter().any(|plain| plain == registry)
     }
 

@@ -12,5 +12,5 @@ mod manifest;
 mod sources;
 
 pub use failure::RegistryError;
-pub(crate) use manifest::{Configuration, Descriptor, Manifest, Parsed, parse};
+pub(crate) use manifest::{Configuration, Descriptor, Manifest, Parsed, media_type, parse};
 pub(crate) use sources::Sources;

@@ -59,7 +59,7 @@ impl Sources {
         for mirror in access.mirrors_of(registry) {
             let repository = reference.elsewhere(&mirror.host, &mirror.prefix);
             let auth = auth(&access.login(&mirror.host, repository.repository())?, &mirror.host)?;
-            if mirror.is_plain {
+            if access.is_plain(&mirror.host) {
                 plain.push(mirror.host.clone());
             }
             places.push(Place { host: mirror.host.clone(), repository, auth });
@@ -75,6 +75,10 @@ impl Sources {
     /// The registry itself, for who writes to it.
     pub(crate) fn registry(&self) -> &Place {
         &self.places[self.places.len() - 1]
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Makes oneself known at a place.

@@ -188,7 +188,7 @@ impl Layers {
     }
 
     /// A directory of one's own, gone with its guard.
-    fn room(&self) -> Result<Room, ImageError> {
+    pub(super) fn room(&self) -> Result<Room, ImageError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -206,9 +206,16 @@ impl Layers {
 
 /// A directory that goes with this.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     path: PathBuf,
     _lock: FileLock,
+}
+
+impl Room {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for Room {

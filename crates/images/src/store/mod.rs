@@ -5,33 +5,45 @@
 //! ROOT/layers/<sha256>/  an unpacked layer: `tree`, and `facts` about it
 //! ROOT/incoming/         layers that are being unpacked, and what is being removed, each with the lock of who does it
 //! ROOT/names/<sha256>    what a name was found to be, the last time
+//! ROOT/built/<sha256>    what files became as a layer, by what they looked like from outside
 //! ```
 //!
 //! - `layers`: unpacked layers, whole under their names, always;
 //! - `names`: what names were found to be;
 //! - `pull`: bringing an image here;
 //! - `collect`: keeping the whole within its bounds;
+//! - `catalog`: what is here, and taking it away;
+//! - `travelling`: layers as they travel, fetched again where only their unpacked form is here;
 //! - `removal`: directories removed, whatever modes are within.
 //!
 //! What a living process leases (through `blobs`) is removed by none; what a dead one left half is removed by the next.
 
+mod catalog;
 mod collect;
 mod layers;
 mod names;
 mod pull;
 mod removal;
+mod travelling;
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use executr_tree::BlobDir;
+use executr_spec::Digest;
+use executr_tree::{BlobDir, BlobLease};
 
 use crate::error::ImageError;
 use crate::image::Platform;
 use crate::layer::{Limits, Ownership};
+use crate::reference::Reference;
 use layers::Layers;
 use names::Names;
+
+pub use catalog::{Listed, Removed};
+pub(crate) use layers::Room;
+pub(crate) use names::Record;
+pub(crate) use pull::Known;
 
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +89,7 @@ pub struct ImageStore {
     blobs: BlobDir,
     layers: Layers,
     names: Names,
+    built: PathBuf,
 }
 
 impl ImageStore {
@@ -88,14 +101,15 @@ impl ImageStore {
         let root = root.into();
         // Programs of images that become their owner when run are in it: nobody else may come near.
         make_private(&root)?;
-        let [layers, incoming, names] = ["layers", "incoming", "names"].map(|name| root.join(name));
-        for directory in [&layers, &incoming, &names] {
+        let [layers, incoming, names, built] = ["layers", "incoming", "names", "built"].map(|name| root.join(name));
+        for directory in [&layers, &incoming, &names, &built] {
             make_private(directory)?;
         }
         let blobs = BlobDir::open(root.join("blobs"))?;
         let store = Self {
             layers: Layers::new(layers, incoming, options.ownership, options.limits)?,
             names: Names::new(names),
+            built,
             blobs,
             options,
             root,
@@ -114,6 +128,45 @@ impl ImageStore {
     #[must_use]
     pub fn ownership(&self) -> Ownership {
         self.options.ownership
+    }
+
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.options.platform
+    }
+
+    pub(crate) fn blobs(&self) -> &BlobDir {
+        &self.blobs
+    }
+
+    /// A directory of one's own, on the store's file system.
+    pub(crate) fn room(&self) -> Result<Room, ImageError> {
+        self.layers.room()
+    }
+
+    /// Where it is noted what files became as a layer.
+    pub(crate) fn built_note(&self, fingerprint: Digest) -> PathBuf {
+        self.built.join(fingerprint.to_string())
+    }
+
+    /// Keeps all of an image while the lease lives.
+    pub(crate) fn lease(&self, known: &Known) -> Result<BlobLease, ImageError> {
+        Ok(self.blobs.lease(&known.digests())?)
+    }
+
+    /// Gives a name to an image that was built here.
+    pub(crate) fn note_built(
+        &self,
+        name: &Reference,
+        manifest: Digest,
+        base: Option<&Reference>,
+    ) -> Result<(), ImageError> {
+        let base = base.map(ToString::to_string);
+        self.names.note(&Record { name: name.to_string(), manifest, is_built: true, base })
+    }
+
+    /// What a name was found to be.
+    pub(crate) fn record(&self, name: &Reference) -> Result<Option<Record>, ImageError> {
+        self.names.find(name)
     }
 }
 

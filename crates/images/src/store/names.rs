@@ -18,11 +18,17 @@ pub(super) struct Names {
 
 /// What a name was found to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// The name, in full.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The digest of the manifest for the store's platform.
-    pub(super) manifest: Digest,
+    pub(crate) manifest: Digest,
+    /// It was built here: nobody else may have it.
+    #[serde(default)]
+    pub(crate) is_built: bool,
+    /// What it was built upon: where those of its layers are that nobody built here.
+    #[serde(default)]
+    pub(crate) base: Option<String>,
 }
 
 impl Names {
@@ -54,6 +60,27 @@ impl Names {
             fs::rename(&file.0, &path)
         };
         write().map_err(ImageError::store("write", &path))
+    }
+}
+
+impl Names {
+    /// All names, in order.
+    pub(super) fn all(&self) -> Result<Vec<Record>, ImageError> {
+        let listing = fs::read_dir(&self.directory).map_err(ImageError::store("list", &self.directory))?;
+        // One that is gone, or can't be understood, names nothing.
+        let read = |entry: io::Result<fs::DirEntry>| serde_json::from_slice(&fs::read(entry.ok()?.path()).ok()?).ok();
+        let mut all: Vec<Record> = listing.filter_map(read).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    /// Forgets a name; whether there was one.
+    pub(super) fn forget(&self, reference: &Reference) -> Result<bool, ImageError> {
+        let path = self.path(&reference.to_string());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true).map_err(ImageError::store("remove", &path)),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Bringing an image here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,15 +28,15 @@ const PIECES: usize = 64;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What an image is made of.
-pub(super) struct Known {
-    pub(super) digest: Digest,
-    pub(super) manifest: Manifest,
-    pub(super) configuration: Configuration,
+pub(crate) struct Known {
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) configuration: Configuration,
 }
 
 impl Known {
     /// All that must stay while it is used.
-    fn digests(&self) -> Vec<Digest> {
+    pub(super) fn digests(&self) -> Vec<Digest> {
         let layers = self.manifest.layers.iter().map(|layer| layer.digest);
         [self.digest, self.manifest.config.digest].into_iter().chain(layers).collect()
     }
@@ -70,8 +69,10 @@ impl ImageStore {
         if let Some(known) = known {
             let lease = self.blobs.lease(&known.digests())?;
             let layers = known.layers();
-            if layers.iter().all(|layer| self.layers.find(layer.digest).is_some()) {
-                return self.blocking(reference, move |store, _| store.taken(known, lease)).await;
+            let is_here = |layer: &Expected| self.layers.find(layer.digest).is_some() || self.blobs.has(layer.digest);
+            if layers.iter().all(is_here) {
+                self.all_layers(&known, None, progress).await?;
+                return self.blocking(reference, move |store, _| store.settled(known, lease)).await;
             }
         }
         if pull == Pull::Never {
@@ -83,7 +84,7 @@ impl ImageStore {
     }
 
     /// Runs what waits for the disk where that holds nobody up.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         reference: &Reference,
         work: impl FnOnce(&Self, &Reference) -> Result<T, ImageError> + Send + 'static,
@@ -94,8 +95,13 @@ impl ImageStore {
     }
 
     /// What is known here of an image; nothing when not all of its description is here.
-    fn known(&self, reference: &Reference) -> Result<Option<Known>, ImageError> {
-        let Some(Record { manifest: digest, .. }) = self.names.find(reference)? else { return Ok(None) };
+    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<Known>, ImageError> {
+        let Some(record) = self.names.find(reference)? else { return Ok(None) };
+        self.known_as(record.manifest)
+    }
+
+    /// What is known here of the image with this manifest.
+    pub(super) fn known_as(&self, digest: Digest) -> Result<Option<Known>, ImageError> {
         let Some(bytes) = self.blobs.read(digest)? else { return Ok(None) };
         let Ok(Parsed::Image(manifest)) = parse(&bytes, &self.options.platform) else { return Ok(None) };
         let Some(bytes) = self.blobs.read(manifest.config.digest)? else { return Ok(None) };
@@ -111,15 +117,14 @@ impl ImageStore {
             self.blobs.touch(*digest, now)?;
         }
         self.layers.touch(&digests[2..], now);
-        let find = |digest: &Digest| {
-            let gone = || {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                ImageError::Store { action: "find the layer", path: PathBuf::from(digest.to_string()), source }
-            };
-            self.layers.find(*digest).ok_or_else(gone)
-        };
+        let find = |digest: &Digest| self.layers.find(*digest).ok_or_else(|| self.lost(*digest));
         let layers = digests[2..].iter().map(find).collect::<Result<_, _>>()?;
         Ok(Image { digest: known.digest, config: known.configuration.running(), layers, _lease: lease })
+    }
+
+    pub(crate) fn lost(&self, layer: Digest) -> ImageError {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        ImageError::Store { action: "find a layer in", path: self.root.join("layers").join(layer.to_string()), source }
     }
 
     /// The manifest a name stands for on this platform, from its registry.
@@ -156,50 +161,106 @@ impl ImageStore {
         sources: &Arc<Sources>,
         progress: &Arc<dyn Progress>,
     ) -> Result<Image, ImageError> {
-        let malformed = |why| ImageError::Malformed { reference: reference.to_string(), why };
-        let config_bytes = match self.blobs.read(manifest.config.digest)? {
-            Some(bytes) if Digest::of(&bytes) == manifest.config.digest => bytes.into(),
-            _ => sources.description(&manifest.config, progress.as_ref()).await?,
-        };
-        let configuration = Configuration::parse(&config_bytes, manifest.layers.len()).map_err(malformed)?;
-        if let Some(platform) = configuration.platform().filter(|platform| *platform != self.options.platform) {
-            return Err(self.not_for_here(reference, vec![platform.to_string()]));
-        }
+        let (config_bytes, configuration) =
+            self.configuration(reference, &manifest, sources, progress.as_ref()).await?;
         let known = Known { digest, manifest, configuration };
         let sizes: Vec<_> = known.manifest.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
         progress.update(Update::Resolved { digest, layers: &sizes });
         // Before it is looked what is here: from now on that stays.
         let lease = self.blobs.lease(&known.digests())?;
+        self.all_layers(&known, Some(sources), progress).await?;
+        let name = reference.to_string();
+        self.blocking(reference, move |store, _| {
+            store.keep(known.manifest.config.digest, &config_bytes)?;
+            store.keep(digest, &manifest_bytes)?;
+            store.names.note(&Record { name, manifest: digest, is_built: false, base: None })?;
+            store.settled(known, lease)
+        })
+        .await
+    }
+
+    /// An image whose layers have all just come: on the disk, and the rest within bounds.
+    fn settled(&self, known: Known, lease: BlobLease) -> Result<Image, ImageError> {
+        self.layers.settle(&known.digests()[2..])?;
+        let image = self.taken(known, lease)?;
+        // With the lease held, nothing of this image goes.
+        self.collect()?;
+        Ok(image)
+    }
+
+    /// Sees to it that all layers of an image are here, those of one registry beside each other.
+    async fn all_layers(
+        &self,
+        known: &Known,
+        sources: Option<&Arc<Sources>>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), ImageError> {
         let mut wanted = known.layers();
         wanted.sort_by_key(|layer| layer.digest);
         wanted.dedup();
+        // The longest first: in the end nobody waits long for the last.
         wanted.sort_by_key(|layer| std::cmp::Reverse(layer.size));
         let mut all = futures_util::stream::iter(wanted.into_iter().map(|layer| {
             let descriptor = Descriptor { media_type: String::new(), digest: layer.digest, size: layer.size };
-            self.layer(layer, descriptor, Arc::clone(sources), Arc::clone(progress))
+            self.layer(layer, descriptor, sources.cloned(), Arc::clone(progress))
         }))
         .buffer_unordered(AT_ONCE);
         while let Some(done) = all.next().await {
             done?;
         }
-        drop(all);
+        Ok(())
+    }
+
+    /// What an image is made of, and its configuration, without its layers: from here, else from its registry.
+    pub(crate) async fn describe(
+        &self,
+        reference: &Reference,
+        access: &Access,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(Known, Vec<u8>), ImageError> {
+        let found = self.blocking(reference, |store, reference| {
+            let Some(known) = store.known(reference)? else { return Ok(None) };
+            Ok(store.blobs.read(known.manifest.config.digest)?.map(|config| (known, config)))
+        });
+        if let Some(found) = found.await? {
+            return Ok(found);
+        }
+        let sources = Sources::of(reference, access).await?;
+        let (digest, (manifest, manifest_bytes)) = self.resolve(reference, &sources, progress.as_ref()).await?;
+        let (config, configuration) = self.configuration(reference, &manifest, &sources, progress.as_ref()).await?;
+        let known = Known { digest, manifest, configuration };
         let name = reference.to_string();
         self.blocking(reference, move |store, _| {
-            let digests = known.digests();
-            store.layers.settle(&digests[2..])?;
-            store.keep(known.manifest.config.digest, &config_bytes)?;
+            store.keep(known.manifest.config.digest, &config)?;
             store.keep(digest, &manifest_bytes)?;
-            store.names.note(&Record { name, manifest: digest })?;
-            let image = store.taken(known, lease)?;
-            // With the lease held, nothing of this image goes.
-            store.collect()?;
-            Ok(image)
+            store.names.note(&Record { name, manifest: digest, is_built: false, base: None })?;
+            Ok((known, config.to_vec()))
         })
         .await
     }
 
+    /// An image's configuration: its bytes, and what they say.
+    async fn configuration(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+        sources: &Sources,
+        progress: &dyn Progress,
+    ) -> Result<(Bytes, Configuration), ImageError> {
+        let malformed = |why| ImageError::Malformed { reference: reference.to_string(), why };
+        let bytes = match self.blobs.read(manifest.config.digest)? {
+            Some(bytes) if Digest::of(&bytes) == manifest.config.digest => bytes.into(),
+            _ => sources.description(&manifest.config, progress).await?,
+        };
+        let configuration = Configuration::parse(&bytes, manifest.layers.len()).map_err(malformed)?;
+        if let Some(platform) = configuration.platform().filter(|platform| *platform != self.options.platform) {
+            return Err(self.not_for_here(reference, vec![platform.to_string()]));
+        }
+        Ok((bytes, configuration))
+    }
+
     /// Keeps a small blob.
-    pub(super) fn keep(&self, digest: Digest, bytes: &[u8]) -> Result<(), ImageError> {
+    pub(crate) fn keep(&self, digest: Digest, bytes: &[u8]) -> Result<(), ImageError> {
         if self.blobs.has(digest) {
             return Ok(());
         }
@@ -217,7 +278,7 @@ impl ImageStore {
         &self,
         layer: Expected,
         descriptor: Descriptor,
-        sources: Arc<Sources>,
+        sources: Option<Arc<Sources>>,
         progress: Arc<dyn Progress>,
     ) -> Result<(), ImageError> {
         let turn = loop {
@@ -237,15 +298,19 @@ impl ImageStore {
         }
         let here = self.blobs.hold(layer.digest)?;
         let is_here = here.is_some();
+        let sources = match sources {
+            None if !is_here => return Err(self.lost(layer.digest)),
+            sources => sources,
+        };
         let (sender, receiver) = mpsc::channel(PIECES);
         let layers = self.layers.clone();
         let unpacking = tokio::task::spawn_blocking(move || match here {
             Some(file) => layers.unpack(&turn, layer, file),
             None => layers.unpack(&turn, layer, Chunks::new(receiver)),
         });
-        let fetched = match is_here {
-            true => Ok(()),
-            false => sources.blob(&descriptor, sender, progress.as_ref()).await,
+        let fetched = match &sources {
+            Some(sources) if !is_here => sources.blob(&descriptor, sender, progress.as_ref()).await,
+            _ => Ok(()),
         };
         let unpacked = unpacking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         // Where the bytes didn't come, that they can't be unpacked is no news.
