@@ -23,6 +23,8 @@ mod file_lock;
 mod left_partial;
 mod manifest;
 mod materialise;
+#[cfg(feature = "archive")]
+mod modified;
 mod parallel;
 mod partial;
 #[cfg(feature = "snapshot")]
@@ -47,6 +49,8 @@ pub use manifest::{
     Place, SMALL,
 };
 pub use materialise::{Existing, MaterialiseError, Placed, materialise, materialise_unless};
+#[cfg(feature = "archive")]
+pub use modified::{DELETED, ModifiedError, Packed, Unpacked, pack_modified, unpack_modified};
 pub use partial::Partial;
 #[cfg(feature = "snapshot")]
 pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
