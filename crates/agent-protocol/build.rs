@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let agent = ["agent", "files"].map(|name| format!("executr/agent/v1/{name}.proto"));
+    let agent = ["agent", "files", "trees"].map(|name| format!("executr/agent/v1/{name}.proto"));
     let keeper = "executr/keeper/v1/keeper.proto".to_owned();
     let files = protox::compile(agent.into_iter().chain([keeper]), ["proto"])?;
     let mut config = prost_build::Config::new();

@@ -9,6 +9,7 @@
 //! - `spawn`: how a process is made, and why it couldn't be;
 //! - `identity`: as whom it runs, and whose its files are;
 //! - `directory`: a task's directory and files, made and removed;
+//! - `trees`: whole trees of files;
 //! - `spare`: an empty directory kept from one task for the next;
 //! - `processes`: what runs below this process;
 //! - `signals`: signals as something to wait for;
@@ -30,3 +31,4 @@ mod signals;
 mod spare;
 mod spawn;
 pub mod stage;
+mod trees;

@@ -48,7 +48,7 @@ pub use manifest::{
     Entry, Extent, FileEntry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, MODE_BITS, Manifest, ManifestError,
     Place, SMALL,
 };
-pub use materialise::{Existing, MaterialiseError, Placed, materialise, materialise_unless};
+pub use materialise::{Existing, MaterialiseError, Owner, PlaceAt, Placed, materialise, materialise_unless};
 #[cfg(feature = "archive")]
 pub use modified::{DELETED, ModifiedError, Packed, Unpacked, pack_modified, unpack_modified};
 pub use partial::Partial;

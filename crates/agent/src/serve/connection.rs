@@ -13,6 +13,7 @@ use std::time::Duration;
 use executr_agent_protocol::MAX_MESSAGE;
 use executr_agent_protocol::v1::agent_server::{AgentServer, SERVICE_NAME as AGENT};
 use executr_agent_protocol::v1::files_server::{FilesServer, SERVICE_NAME as FILES};
+use executr_agent_protocol::v1::trees_server::{SERVICE_NAME as TREES, TreesServer};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http2;
@@ -27,6 +28,7 @@ use tower::Service as _;
 use super::files::FileCalls;
 use super::service::{AgentCalls, Shared};
 use super::token::Token;
+use super::trees::TreeCalls;
 
 /// Bytes a caller may send of one call, and of all, before they are taken.
 const CALL_WINDOW: u32 = 4 * 1024 * 1024;
@@ -77,7 +79,9 @@ impl Caller {
         let agent = agent.max_encoding_message_size(MAX_MESSAGE);
         let files = FilesServer::new(FileCalls).max_decoding_message_size(MAX_MESSAGE);
         let files = files.max_encoding_message_size(MAX_MESSAGE);
-        Self { calls: Calls { agent, files, token: None }, open: Arc::default() }
+        let trees = TreesServer::new(TreeCalls::default()).max_decoding_message_size(MAX_MESSAGE);
+        let trees = trees.max_encoding_message_size(MAX_MESSAGE);
+        Self { calls: Calls { agent, files, trees, token: None }, open: Arc::default() }
     }
 
     pub(super) fn open(&self) -> &Arc<Open> {
@@ -113,6 +117,7 @@ impl Caller {
 struct Calls {
     agent: AgentServer<AgentCalls>,
     files: FilesServer<FileCalls>,
+    trees: TreesServer<TreeCalls>,
     token: Option<Arc<Token>>,
 }
 
@@ -138,6 +143,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         match service {
             Some(AGENT) => self.agent.clone().call(request),
             Some(FILES) => self.files.clone().call(request),
+            Some(TREES) => self.trees.clone().call(request),
             _ => refused(Status::unimplemented(
                 "the agent has no such service; use caller and agent of the same release",
             )),

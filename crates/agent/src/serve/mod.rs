@@ -3,7 +3,7 @@
 //! - `endpoint`: where it listens, and who may call;
 //! - `token`: what callers over TCP have to know;
 //! - `connection`: one caller's HTTP/2, and which service a call is for;
-//! - `service`, `files`: the calls themselves, each of which delegates;
+//! - `service`, `files`, `trees`: the calls themselves, each of which delegates;
 //! - `hello`: whom callers speak to;
 //! - `tasks`: what runs, and who follows it;
 //! - `keepers`: the processes that run it;
@@ -21,6 +21,7 @@ mod reaper;
 mod service;
 mod tasks;
 mod token;
+mod trees;
 
 use std::sync::Arc;
 use std::time::Duration;

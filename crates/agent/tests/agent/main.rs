@@ -7,3 +7,4 @@ mod foreign;
 mod input;
 mod rig;
 mod running;
+mod trees;

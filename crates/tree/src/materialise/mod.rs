@@ -33,6 +33,38 @@ pub enum Existing {
     Replace,
 }
 
+/// Whose everything is to be that is put somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Owner {
+    fn user(self) -> rustix::fs::Uid {
+        rustix::fs::Uid::from_raw(self.uid)
+    }
+
+    fn group(self) -> rustix::fs::Gid {
+        rustix::fs::Gid::from_raw(self.gid)
+    }
+}
+
+/// Where a tree goes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct PlaceAt<'a> {
+    /// As the target of [`materialise`].
+    pub target: &'a Path,
+    /// A directory below the target that the tree goes into, and that is made: no link on the way is followed. Mostly empty.
+    pub below: &'a Path,
+    /// What to do where something stands already.
+    pub existing: Existing,
+    /// Whose everything is to be that is made; whose this program is when `None`.
+    pub owner: Option<Owner>,
+}
+
 /// What a tree looked like when it had just been put somewhere, for a [`Baseline`](crate::Baseline) to compare with.
 #[derive(Clone, Debug, Default)]
 pub struct Placed {
@@ -107,7 +139,8 @@ pub fn materialise_unless(
     target: &Path,
     existing: Existing,
 ) -> Result<Placed, MaterialiseError> {
-    let target = Target::open(stopped, manifest, target, existing)?;
+    let to = PlaceAt { target, below: Path::new(""), existing, owner: None };
+    let target = Target::open(stopped, manifest, to)?;
     let placing = Placing { manifest, blobs, target: &target };
     let groups = target.groups(|_| true);
     let stamps = parallel::for_each(&groups, Pack::default, |pack, group| placing.group(group, pack))?;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Existing, MaterialiseError, failed};
+use super::{Existing, MaterialiseError, Owner, PlaceAt, failed};
 use crate::beneath;
 use crate::manifest::{Entry, Kind, MODE_BITS, Manifest};
 use crate::stamp::Stamp;
@@ -26,7 +26,9 @@ pub(crate) struct Target<'a> {
     stopped: &'a AtomicBool,
     manifest: &'a Manifest,
     path: &'a Path,
+    below: &'a Path,
     existing: Existing,
+    owner: Option<Owner>,
     root: OwnedFd,
     /// Directories that were there, in the manifest's order.
     found: Vec<&'a Path>,
@@ -44,32 +46,48 @@ impl<'a> Target<'a> {
     pub(crate) fn open(
         stopped: &'a AtomicBool,
         manifest: &'a Manifest,
-        path: &'a Path,
-        existing: Existing,
+        to: PlaceAt<'a>,
     ) -> Result<Self, MaterialiseError> {
+        let PlaceAt { target: path, below, existing, owner } = to;
         let is_single = manifest.is_single();
         let above = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let root = if is_single { above } else { path };
         if !is_single {
             match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => give(rustix::fs::CWD, path.as_os_str(), owner)
+                    .map_err(|errno| failed("give away", path)(errno.into()))?,
+                Err(Errno::EXIST) => {}
                 Err(errno) => return Err(failed("make", path)(errno.into())),
             }
         }
-        let root = beneath::open_root(root).map_err(failed("open", root))?;
-        let mut target = Self { stopped, manifest, path, existing, root, found: Vec::new() };
+        let mut root = beneath::open_root(root).map_err(failed("open", root))?;
+        for name in below.components() {
+            let name = name.as_os_str();
+            // A way out is found out when it is opened.
+            match rustix::fs::mkdirat(&root, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => give(&root, name, owner).map_err(|errno| failed("give away", below)(errno.into()))?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("make", &path.join(below))(errno.into())),
+            }
+            root = beneath::open_directory(root.as_fd(), Path::new(name)).map_err(failed("open", &path.join(below)))?;
+        }
+        let mut target = Self { stopped, manifest, path, below, existing, owner, root, found: Vec::new() };
         target.found = target.directories()?;
         Ok(target)
     }
 
     /// Where something of the tree stands, for people.
     pub(crate) fn path(&self, entry: &Entry) -> PathBuf {
-        if entry.path.as_os_str().is_empty() { self.path.to_owned() } else { self.path.join(&entry.path) }
+        if entry.path.as_os_str().is_empty() { self.path.to_owned() } else { self.whole(&entry.path) }
+    }
+
+    fn whole(&self, path: &Path) -> PathBuf {
+        self.path.join(self.below).join(path)
     }
 
     /// Opens a directory of the tree.
     pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd, MaterialiseError> {
-        beneath::open_directory(self.root.as_fd(), path).map_err(|error| failed("open", &self.path.join(path))(error))
+        beneath::open_directory(self.root.as_fd(), path).map_err(|error| failed("open", &self.whole(path))(error))
     }
 
     /// Opens a file of the tree that was put there.
@@ -94,14 +112,15 @@ impl<'a> Target<'a> {
             let (above, name) = split(&entry.path);
             if last.as_ref().is_none_or(|(path, _)| *path != above) {
                 let opened = beneath::open_directory(self.root.as_fd(), above);
-                last = Some((above, opened.map_err(failed("open", &self.path.join(above)))?));
+                last = Some((above, opened.map_err(failed("open", &self.whole(above)))?));
             }
             let Some((_, directory)) = &last else { continue };
             match rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(mode | 0o700)) {
-                Ok(()) => {}
+                Ok(()) => give(directory, name, self.owner)
+                    .map_err(|errno| failed("give away", &self.whole(&entry.path))(errno.into()))?,
                 // What isn't a directory is found out when it is opened.
                 Err(Errno::EXIST) => found.push(entry.path.as_path()),
-                Err(errno) => return Err(failed("make", &self.path.join(&entry.path))(errno.into())),
+                Err(errno) => return Err(failed("make", &self.whole(&entry.path))(errno.into())),
             }
         }
         Ok(found)
@@ -152,6 +171,7 @@ impl<'a> Target<'a> {
             Kind::Symlink { target } => {
                 let link = || rustix::fs::symlinkat(target.as_path(), directory, name);
                 self.anew(directory, name, link).map_err(|errno| self.refused("make", path(), errno))?;
+                give(directory, name, self.owner).map_err(|errno| self.refused("give away", path(), errno))?;
                 let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|errno| self.refused("look at", path(), errno))?;
                 Ok(Some(Stamp::of(&stat)))
@@ -163,6 +183,10 @@ impl<'a> Target<'a> {
                     .anew(directory, name, || rustix::fs::openat(directory, name, flags, mode))
                     .map_err(|errno| self.refused("make", path(), errno))?;
                 let mut made = File::from(made);
+                if let Some(owner) = self.owner {
+                    rustix::fs::fchown(&made, Some(owner.user()), Some(owner.group()))
+                        .map_err(|errno| self.refused("give away", path(), errno))?;
+                }
                 if let Err(error) = fill(&mut made) {
                     // Nothing half shall be taken for it.
                     let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
@@ -223,10 +247,16 @@ impl<'a> Target<'a> {
                 let directory = beneath::open_directory(self.root.as_fd(), path)?;
                 Ok(rustix::fs::fchmod(&directory, Mode::from_raw_mode(*mode))?)
             };
-            change().map_err(failed("set the mode of", &self.path.join(path)))?;
+            change().map_err(failed("set the mode of", &self.whole(path)))?;
         }
         Ok(())
     }
+}
+
+/// Gives something that was just made to its owner.
+fn give(directory: impl AsFd, name: &OsStr, owner: Option<Owner>) -> rustix::io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    rustix::fs::chownat(directory, name, Some(owner.user()), Some(owner.group()), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// A path's directory and name.

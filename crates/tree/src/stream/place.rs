@@ -21,7 +21,7 @@ use executr_spec::{Digest, Hasher};
 use super::contents::{Wanted, Way, Ways};
 use super::{CHUNK, StreamError, joined};
 use crate::manifest::{Entry, FileEntry, Kind, Manifest, Place};
-use crate::materialise::{Existing, MaterialiseError, Placed, Target, copy_file, failed};
+use crate::materialise::{MaterialiseError, PlaceAt, Placed, Target, copy_file, failed};
 use crate::parallel;
 use crate::stamp::{self, Stamp};
 
@@ -29,7 +29,7 @@ use crate::stamp::{self, Stamp};
 const BATCH: usize = 1 << 20;
 const TOGETHER: usize = 256;
 
-/// Puts a tree at `target` whose files' bytes come out of `from`, as [`materialise`](crate::materialise()) does. After an error
+/// Puts a tree somewhere whose files' bytes come out of `from`, as [`materialise`](crate::materialise()) does. After an error
 /// a part of the tree may be there.
 ///
 /// # Errors
@@ -38,10 +38,9 @@ pub fn place_stream(
     stopped: &AtomicBool,
     manifest: &Manifest,
     from: &mut impl Read,
-    target: &Path,
-    existing: Existing,
+    to: PlaceAt<'_>,
 ) -> Result<Placed, StreamError> {
-    place_wanted(stopped, manifest, &Wanted::All, &|_| true, from, target, existing)
+    place_wanted(stopped, manifest, &Wanted::All, &|_| true, from, to)
 }
 
 /// As [`place_stream`], with only the wanted files, and those links and empty files of which `others` is true. The rest is
@@ -55,11 +54,10 @@ pub fn place_wanted(
     wanted: &Wanted,
     others: &dyn Fn(&Entry) -> bool,
     from: &mut impl Read,
-    target: &Path,
-    existing: Existing,
+    to: PlaceAt<'_>,
 ) -> Result<Placed, StreamError> {
     let mut ways = Ways::new(manifest, wanted)?;
-    let target = Target::open(stopped, manifest, target, existing)?;
+    let target = Target::open(stopped, manifest, to)?;
     let mut placed = Placed { stamps: vec![None; manifest.entries().len()], at: 0 };
     let threads = parallel::threads();
     let (give, take) = sync_channel::<Batch>(threads);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use executr_tree::stream::{
     ChunkReader, ChunkWriter, StreamError, Taking, TakingError, Wanted, gather, place_stream, receive_manifest,
     send_contents, send_manifest,
 };
-use executr_tree::{Baseline, Existing, Manifest, SMALL, SnapshotOptions, materialise, snapshot};
+use executr_tree::{Baseline, Existing, Manifest, PlaceAt, SMALL, SnapshotOptions, materialise, snapshot};
 
 use crate::directories::Scene;
 
@@ -49,9 +49,13 @@ fn put_pieces(scene: &Scene) -> (Manifest, Vec<Vec<u8>>) {
 fn put(pieces: Vec<Vec<u8>>, target: &Path, existing: Existing) -> Result<Baseline, StreamError> {
     let mut from = reader(pieces);
     let manifest = receive_manifest(&mut from)?;
-    let placed = place_stream(&GO_ON, &manifest, &mut from, target, existing)?;
+    let placed = place_stream(&GO_ON, &manifest, &mut from, to(target, existing))?;
     from.finish().map_err(StreamError::Cut)?;
     Ok(Baseline::of_placed(&manifest, &placed))
+}
+
+fn to(target: &Path, existing: Existing) -> PlaceAt<'_> {
+    PlaceAt { target, below: Path::new(""), existing, owner: None }
 }
 
 fn various(scene: &Scene) {
@@ -202,7 +206,7 @@ fn bytes_that_are_not_the_trees_are_refused() {
         let mut from = &wrong[..];
         let manifest = receive_manifest(&mut from).unwrap();
         let target = scene.at("job");
-        let refused = place_stream(&GO_ON, &manifest, &mut from, &target, Existing::Replace).unwrap_err();
+        let refused = place_stream(&GO_ON, &manifest, &mut from, to(&target, Existing::Replace)).unwrap_err();
         assert!(matches!(refused, StreamError::Damaged { .. }), "{refused}");
         let path = if at == start { "a" } else { "b" };
         assert!(!target.join(path).exists(), "what is wrong isn't there");
@@ -258,6 +262,36 @@ fn a_part_of_a_tree_goes_over_like_a_whole_one() {
 }
 
 #[test]
+fn a_tree_goes_below_a_directory_and_never_out_of_it() {
+    let scene = Scene::new();
+    scene.write("file", b"x");
+    let tree = scene.snapshot();
+    let mut sent = Vec::new();
+    send_contents(tree.manifest(), &Wanted::All, &tree, &mut sent).unwrap();
+    fs::create_dir_all(scene.at("outside")).unwrap();
+    fs::create_dir_all(scene.at("job")).unwrap();
+    symlink(scene.at("outside"), scene.at("job").join("way")).unwrap();
+    let job = scene.at("job");
+    let owner = executr_tree::Owner { uid: 4_711, gid: 4_712 };
+    let put = |below: &str, owner| {
+        let to = PlaceAt { target: &job, below: Path::new(below), existing: Existing::Replace, owner };
+        place_stream(&GO_ON, tree.manifest(), &mut &sent[..], to)
+    };
+    put("a/b", None).unwrap();
+    assert_eq!(fs::read(job.join("a/b/file")).unwrap(), b"x");
+    for out in ["way", "way/in", "../outside", "/", "a/../../outside"] {
+        assert!(put(out, None).is_err(), "{out}");
+    }
+    assert_eq!(fs::read_dir(scene.at("outside")).unwrap().count(), 0);
+    if put("theirs", Some(owner)).is_ok() {
+        for path in ["theirs", "theirs/file"] {
+            let found = fs::symlink_metadata(job.join(path)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (4_711, 4_712), "{path}");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_put_through_a_link() {
     let scene = Scene::new();
     scene.write("dir/file", b"new");
@@ -282,7 +316,7 @@ fn any_bytes_are_read_or_refused() {
         }
         let mut from = &bytes[..];
         if let Ok(manifest) = receive_manifest(&mut from) {
-            let _ = place_stream(&GO_ON, &manifest, &mut from, &scene.at(&format!("job{round}")), Existing::Refuse);
+            let _ = place_stream(&GO_ON, &manifest, &mut from, to(&scene.at(&format!("job{round}")), Existing::Refuse));
         }
         let mut rest = Vec::new();
         let _ = from.read_to_end(&mut rest);

@@ -122,7 +122,7 @@ fn done(failure: Option<crate::v1::Failure>) -> Result<(), Failure> {
     failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-fn bytes_of(path: impl Into<PathBuf>) -> Bytes {
+pub(super) fn bytes_of(path: impl Into<PathBuf>) -> Bytes {
     use std::os::unix::ffi::OsStringExt;
     path.into().into_os_string().into_vec().into()
 }

@@ -4,6 +4,7 @@
 //! - `connection`: HTTP/2 on one such stream;
 //! - `task`: one task, through any number of cuts;
 //! - `files`: single files and directories there;
+//! - `trees`: whole trees of them;
 //! - `error`: what can go wrong.
 //!
 //! A connection serves everything that is asked of an agent; when it breaks, the next one who needs it makes another, and finds
@@ -14,6 +15,7 @@ mod dial;
 mod error;
 mod files;
 mod task;
+mod trees;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub use dial::{Dial, Duplex, OneStream, TcpDial, UnixDial};
 pub use error::AgentError;
 pub use files::FileContent;
 pub use task::{AgentTask, TaskNote};
+pub use trees::{PutTree, TakeTree, TreeError};
 
 /// How long an agent may be out of reach, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);

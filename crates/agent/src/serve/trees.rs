@@ -1,0 +1,168 @@
+//! The calls of `service Trees`: between a caller's stream and the thread that does it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use executr_agent_protocol::v1::put_tree_request::Message as Put;
+use executr_agent_protocol::v1::take_tree_response::Message as Taken;
+use executr_agent_protocol::v1::trees_server::Trees;
+use executr_agent_protocol::v1::{
+    Change, ChangesRequest, ChangesResponse, News, NoteTreeRequest, NoteTreeResponse, PutTreeRequest, PutTreeResponse,
+    TakeTreeRequest, TakeTreeResponse,
+};
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::trees::{self, AHEAD, Notes, Pieces, Stop, apart};
+
+/// Changes in one message.
+const TOGETHER: usize = 4096;
+
+/// The service.
+#[derive(Clone, Default)]
+pub(super) struct TreeCalls {
+    notes: Arc<Notes>,
+}
+
+#[tonic::async_trait]
+impl Trees for TreeCalls {
+    type TakeTreeStream = Answers<TakeTreeResponse>;
+    type ChangesStream = Answers<ChangesResponse>;
+
+    async fn put_tree(&self, request: Request<Streaming<PutTreeRequest>>) -> Result<Response<PutTreeResponse>, Status> {
+        let mut said = request.into_inner();
+        let Some(Put::Put(what)) = said.message().await?.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("the first message says where the tree goes"));
+        };
+        absolute(&what.directory)?;
+        let (give, pieces) = mpsc::channel::<Bytes>(AHEAD);
+        let stop = Stop::default();
+        let (stopped, notes) = (Arc::clone(&stop.0), Arc::clone(&self.notes));
+        let putting = apart(move || trees::put(&stopped, &what, Pieces(pieces), &notes));
+        let feeding = async {
+            while let Some(Put::Piece(piece)) = said.message().await?.and_then(|next| next.message) {
+                if give.send(piece).await.is_err() {
+                    // It failed, and says why.
+                    break;
+                }
+            }
+            drop(give);
+            Ok::<_, Status>(())
+        };
+        // A caller that is gone is no matter: then the pieces end too early.
+        let (put, _) = tokio::join!(putting, feeding);
+        drop(stop);
+        let put = put.ok_or_else(broken)?;
+        Ok(Response::new(PutTreeResponse { failure: put.err() }))
+    }
+
+    async fn take_tree(
+        &self,
+        request: Request<TakeTreeRequest>,
+    ) -> Result<Response<Answers<TakeTreeResponse>>, Status> {
+        let what = request.into_inner();
+        absolute(&what.directory)?;
+        Ok(Response::new(Answers::of(move |stop, answer| {
+            let piece = |piece: Vec<u8>| {
+                let piece = TakeTreeResponse { message: Some(Taken::Piece(piece.into())) };
+                answer(piece).map_err(|()| io::ErrorKind::BrokenPipe.into())
+            };
+            let last = match trees::take(&stop.0, &what, piece) {
+                Ok(true) => return,
+                Ok(false) => Taken::Missing(true),
+                Err(failure) => Taken::Failure(failure),
+            };
+            // Whoever is gone needn't know.
+            let _ = answer(TakeTreeResponse { message: Some(last) });
+        })))
+    }
+
+    async fn note_tree(&self, request: Request<NoteTreeRequest>) -> Result<Response<NoteTreeResponse>, Status> {
+        let directory = absolute(&request.get_ref().directory)?;
+        let notes = Arc::clone(&self.notes);
+        let noted = apart(move || notes.note(&directory)).await.ok_or_else(broken)?;
+        Ok(Response::new(NoteTreeResponse { failure: noted.err() }))
+    }
+
+    async fn changes(&self, request: Request<ChangesRequest>) -> Result<Response<Answers<ChangesResponse>>, Status> {
+        let directory = absolute(&request.get_ref().directory)?;
+        let notes = Arc::clone(&self.notes);
+        Ok(Response::new(Answers::of(move |_, answer| match notes.changes(&directory) {
+            Ok(changes) => {
+                for together in changes.all().chunks(TOGETHER) {
+                    let changes = together.iter().map(change).collect();
+                    if answer(ChangesResponse { changes, failure: None }).is_err() {
+                        return;
+                    }
+                }
+            }
+            // Whoever is gone needn't know.
+            Err(failure) => drop(answer(ChangesResponse { changes: Vec::new(), failure: Some(failure) })),
+        })))
+    }
+}
+
+fn change(change: &executr_tree::Change) -> Change {
+    let news = match change.news {
+        executr_tree::News::Added => News::Added,
+        executr_tree::News::Modified => News::Modified,
+        executr_tree::News::Mode => News::Mode,
+        executr_tree::News::Deleted => News::Deleted,
+    };
+    let path = Bytes::copy_from_slice(change.path.as_os_str().as_bytes());
+    Change { path, news: news.into(), directory: change.is_directory }
+}
+
+fn absolute(path: &[u8]) -> Result<PathBuf, Status> {
+    let path = Path::new(OsStr::from_bytes(path));
+    if path.is_absolute() && !path.as_os_str().as_bytes().contains(&0) {
+        return Ok(path.to_owned());
+    }
+    Err(Status::invalid_argument("a path must be absolute, and without a zero byte"))
+}
+
+fn broken() -> Status {
+    Status::resource_exhausted("no thread could do it; end something there and call again")
+}
+
+/// What a thread answers, one message after another. Dropped, the caller has gone, and the thread is told to stop.
+pub(super) struct Answers<T> {
+    answers: mpsc::Receiver<Result<T, Status>>,
+    _stop: Stop,
+}
+
+impl<T: Send + 'static> Answers<T> {
+    /// Those of `work`, which is given what tells it to stop and what sends an answer: that fails once the caller has gone.
+    fn of(work: impl FnOnce(&Stop, &dyn Fn(T) -> Result<(), ()>) + Send + 'static) -> Self {
+        let (give, answers) = mpsc::channel(AHEAD);
+        let stop = Stop::default();
+        let stopped = Stop(Arc::clone(&stop.0));
+        let sender = give.clone();
+        tokio::spawn(async move {
+            let done = apart(move || {
+                // Only the caller's going sets it: this one is never dropped before the work is done.
+                work(&stopped, &|answer| sender.blocking_send(Ok(answer)).map_err(|_| ()));
+            });
+            if done.await.is_none() {
+                // Whoever is gone needn't know.
+                let _ = give.send(Err(broken())).await;
+            }
+        });
+        Self { answers, _stop: stop }
+    }
+}
+
+impl<T> Stream for Answers<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.answers.poll_recv(context)
+    }
+}
