@@ -1,6 +1,7 @@
 //! What is measured, one idea a file. Each returns rows in which ours and the other's value come from this run.
 
 pub mod cancel;
+pub mod changes;
 pub mod claims;
 pub mod idle;
 pub mod keepers;
@@ -33,7 +34,7 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 17] = [
+pub const ALL: [Measure; 19] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
@@ -50,5 +51,7 @@ pub const ALL: [Measure; 17] = [
     ("snapshot", trees::snapshots),
     ("job-directories", trees::job_directories),
     ("artifact", trees::artifact),
+    ("changed", changes::changed),
+    ("tree-into-directory", changes::into_directory),
     ("workflows", workflows::measure),
 ];

@@ -80,7 +80,7 @@ pub fn snapshots(settings: &Settings) -> io::Result<Vec<Row>> {
 }
 
 /// Puts a snapshot's blobs where trees are put together from.
-fn keep(tree: &Snapshot, blobs: &BlobDir) -> io::Result<()> {
+pub(super) fn keep(tree: &Snapshot, blobs: &BlobDir) -> io::Result<()> {
     let mut partials = Vec::new();
     for digest in tree.manifest().blobs() {
         let mut bytes = Vec::new();

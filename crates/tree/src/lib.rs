@@ -33,6 +33,7 @@ mod source;
 mod stamp;
 #[cfg(feature = "stream")]
 pub mod stream;
+mod watch;
 #[cfg(feature = "wire")]
 pub mod wire;
 
@@ -56,3 +57,4 @@ pub use partial::Partial;
 pub use snapshot::{LooseBlob, Snapshot, SnapshotError, SnapshotOptions, snapshot, snapshot_telling};
 pub use source::{BlobSource, MadeTree, OfferedBlob};
 pub use stamp::Stamp;
+pub use watch::{Told, Watcher};

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use executr_agent_protocol::v1::archive_request::Message as ToPack;
+use executr_agent_protocol::v1::archive_response::Message as Archived;
 use executr_agent_protocol::v1::put_tree_request::Message as Put;
 use executr_agent_protocol::v1::take_tree_response::Message as Taken;
 use executr_agent_protocol::v1::trees_server::Trees;
 use executr_agent_protocol::v1::{
-    Change, ChangesRequest, ChangesResponse, News, NoteTreeRequest, NoteTreeResponse, PutTreeRequest, PutTreeResponse,
-    TakeTreeRequest, TakeTreeResponse,
+    ArchiveRequest, ArchiveResponse, Change, ChangesRequest, ChangesResponse, News, NoteTreeRequest, NoteTreeResponse,
+    Packed, PutTreeRequest, PutTreeResponse, TakeTreeRequest, TakeTreeResponse, WatchRequest, WatchResponse,
 };
 use futures_core::Stream;
 use tokio::sync::mpsc;
@@ -24,6 +26,8 @@ use crate::trees::{self, AHEAD, Notes, Pieces, Stop, apart};
 
 /// Changes in one message.
 const TOGETHER: usize = 4096;
+/// The most changes of one archive, as many as a tree has entries.
+const MOST: usize = executr_tree::MAX_ENTRIES;
 
 /// The service.
 #[derive(Clone, Default)]
@@ -35,6 +39,8 @@ pub(super) struct TreeCalls {
 impl Trees for TreeCalls {
     type TakeTreeStream = Answers<TakeTreeResponse>;
     type ChangesStream = Answers<ChangesResponse>;
+    type WatchStream = Answers<WatchResponse>;
+    type ArchiveStream = Answers<ArchiveResponse>;
 
     async fn put_tree(&self, request: Request<Streaming<PutTreeRequest>>) -> Result<Response<PutTreeResponse>, Status> {
         let mut said = request.into_inner();
@@ -105,6 +111,47 @@ impl Trees for TreeCalls {
             }
             // Whoever is gone needn't know.
             Err(failure) => drop(answer(ChangesResponse { changes: Vec::new(), failure: Some(failure) })),
+        })))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Answers<WatchResponse>>, Status> {
+        let directory = absolute(&request.get_ref().directory)?;
+        let notes = Arc::clone(&self.notes);
+        Ok(Response::new(Answers::of(move |stop, answer| {
+            if let Err(failure) = trees::watch(&stop.0, &directory, &notes, answer) {
+                // Whoever is gone needn't know.
+                let _ = answer(WatchResponse { failure: Some(failure), ..WatchResponse::default() });
+            }
+        })))
+    }
+
+    async fn archive(
+        &self,
+        request: Request<Streaming<ArchiveRequest>>,
+    ) -> Result<Response<Answers<ArchiveResponse>>, Status> {
+        let mut said = request.into_inner();
+        let Some(ToPack::Archive(what)) = said.message().await?.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("the first message says what is to be packed"));
+        };
+        absolute(&what.directory)?;
+        let mut changes = Vec::new();
+        while let Some(ToPack::Changed(more)) = said.message().await?.and_then(|next| next.message) {
+            if changes.len() + more.changes.len() > MOST {
+                return Err(Status::resource_exhausted("there are too many changes for one archive; leave some out"));
+            }
+            changes.extend(more.changes);
+        }
+        Ok(Response::new(Answers::of(move |_, answer| {
+            let piece = |piece: Vec<u8>| {
+                let piece = ArchiveResponse { message: Some(Archived::Piece(piece.into())) };
+                answer(piece).map_err(|()| io::ErrorKind::BrokenPipe.into())
+            };
+            let last = match trees::pack(&what, changes, piece) {
+                Ok(packed) => Archived::Packed(Packed { files: packed.files, deleted: packed.deleted }),
+                Err(failure) => Archived::Failure(failure),
+            };
+            // Whoever is gone needn't know.
+            let _ = answer(ArchiveResponse { message: Some(last) });
         })))
     }
 }

@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use executr_agent_protocol::driver::{Agent, AgentError, Dial, Duplex, PutTree, TakeTree, TreeError, UnixDial};
+use executr_agent_protocol::driver::{
+    Agent, AgentError, Dial, Duplex, PutTree, TakeTree, Touched, TreeError, UnixDial,
+};
+use executr_spec::workflow::ArchiveKind;
 use executr_tree::stream::StreamError;
-use executr_tree::{BlobDir, BlobSource, Changes, News, Snapshot, SnapshotOptions, snapshot};
+use executr_tree::{BlobDir, BlobSource, Changes, News, Snapshot, SnapshotOptions, snapshot, unpack_modified};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rig::{Rig, bytes_of, connect, within};
@@ -138,6 +141,56 @@ async fn what_stands_in_the_way_and_what_leads_out_is_refused() {
     let manifest = Arc::new(whole(&source).manifest().clone());
     let missing = within(agent.put_tree(to(&rig.path("other")), manifest, missing)).await.unwrap_err();
     assert!(matches!(missing, TreeError::Here(StreamError::Missing(_))), "{missing}");
+}
+
+#[tokio::test]
+async fn what_changed_comes_back_as_an_archive() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let (source, job) = (rig.path("source"), rig.path("job"));
+    fs::create_dir(&source).unwrap();
+    make(&source);
+    put(&agent, &source, to(&job)).await.unwrap();
+    fs::write(job.join("d1/e1/f1"), "changed").unwrap();
+    fs::create_dir_all(job.join("new/deep")).unwrap();
+    fs::write(job.join("new/deep/file"), vec![5; 1 << 20]).unwrap();
+    symlink("deep", job.join("new/link")).unwrap();
+    fs::remove_file(job.join("large")).unwrap();
+    let changes = within(agent.changes(&job)).await.unwrap();
+    for kind in [ArchiveKind::TarZst, ArchiveKind::TarS2] {
+        let packing = agent.archive(&job, changes.all(), kind, Vec::new());
+        let (archive, packed) = within(packing).await.unwrap();
+        assert_eq!((packed.files, packed.deleted), (3, 1));
+        let out = rig.path(kind.as_str());
+        let unpacked = unpack_modified(&archive[..], kind, &out).unwrap();
+        assert_eq!(unpacked.deleted, [Path::new("large")]);
+        assert_eq!(fs::read(out.join("d1/e1/f1")).unwrap(), b"changed");
+        assert_eq!(fs::read(out.join("new/link/file")).unwrap(), vec![5; 1 << 20]);
+    }
+    let nowhere = within(agent.archive(rig.path("nowhere"), changes.all(), ArchiveKind::TarZst, Vec::new())).await;
+    assert!(matches!(nowhere, Err(TreeError::There(_))));
+}
+
+#[tokio::test]
+async fn what_is_touched_is_told_while_it_is() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let job = rig.path("job");
+    fs::create_dir_all(job.join("dir")).unwrap();
+    let mut watch = within(agent.watch(&job)).await.unwrap();
+    fs::write(job.join("dir/file"), "x").unwrap();
+    fs::create_dir_all(job.join("new/deep")).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while !["dir/file", "new/deep"].iter().all(|path| seen.contains(Path::new(path))) {
+        match within(watch.next()).await.unwrap() {
+            Touched::Paths(paths) => seen.extend(paths),
+            Touched::Missed => panic!("nothing was missed"),
+        }
+    }
+    drop(watch);
+    assert!(matches!(within(agent.watch(rig.path("nowhere"))).await, Err(TreeError::There(_))));
+    drop(agent);
+    rig.ended().await;
 }
 
 /// A way to the agent that is cut after so many bytes, once.

@@ -11,3 +11,4 @@ mod kept;
 mod round_trip;
 mod streamed;
 mod transferred;
+mod watched;

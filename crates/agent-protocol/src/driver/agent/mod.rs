@@ -35,7 +35,7 @@ pub use dial::{Dial, Duplex, OneStream, TcpDial, UnixDial};
 pub use error::AgentError;
 pub use files::FileContent;
 pub use task::{AgentTask, TaskNote};
-pub use trees::{PutTree, TakeTree, TreeError};
+pub use trees::{Packed, PutTree, TakeTree, Touched, TreeError, TreeWatch};
 
 /// How long an agent may be out of reach, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use executr_spec::Digest;
+use executr_spec::workflow::ArchiveKind;
 use executr_tree::stream::{
     ChunkReader, ChunkWriter, Gathered, StreamError, Wanted, gather, send_contents, send_manifest,
 };
@@ -25,15 +26,23 @@ use super::files::bytes_of;
 use super::{Agent, AgentError};
 use crate::MAX_MESSAGE;
 use crate::driver::Failure;
+use crate::v1::archive_request::Message as ToPack;
+use crate::v1::archive_response::Message as Archived;
 use crate::v1::put_tree_request::Message as Put;
 use crate::v1::take_tree_response::Message as Taken;
 use crate::v1::trees_client::TreesClient;
-use crate::v1::{ChangesRequest, NoteTreeRequest, PutTreeRequest, TakeTreeRequest};
+use crate::v1::{
+    Archive, ArchiveRequest, ChangesRequest, NoteTreeRequest, PutTreeRequest, TakeTreeRequest, WatchRequest,
+    WatchResponse,
+};
 
 pub use crate::v1::PutTree;
 
 /// Pieces that are read ahead of what is sent, or received ahead of what is written: a mebibyte.
 const AHEAD: usize = 4;
+
+/// Changes in one message.
+const TOGETHER: usize = 4096;
 
 /// Why a tree isn't where it should be.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +56,9 @@ pub enum TreeError {
     /// It can't be done here.
     #[error(transparent)]
     Here(#[from] StreamError),
+    /// An archive can't be written here.
+    #[error("the archive can't be written: {0}; check that there is space left")]
+    Write(#[source] io::Error),
     /// A thread of this program broke off.
     #[error("a thread of the driver broke off; this is a fault of executr")]
     Broken,
@@ -188,6 +200,130 @@ impl Agent {
         }
         Ok(Changes::new(changes))
     }
+}
+
+/// What is touched in a directory where an agent is. Dropped, it is watched no more.
+#[derive(Debug)]
+pub struct TreeWatch(tonic::Streaming<WatchResponse>);
+
+/// What a watcher has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// These were touched: added, changed or removed. Below the directory.
+    Paths(Vec<PathBuf>),
+    /// More was touched than can be told.
+    Missed,
+}
+
+impl TreeWatch {
+    /// What is touched next. The future may be dropped and asked for again without loss.
+    ///
+    /// # Errors
+    /// [`TreeError`]; the watch is over then.
+    pub async fn next(&mut self) -> Result<Touched, TreeError> {
+        let over = || AgentError::Connection("the agent watches no more".to_owned());
+        let told = self.0.message().await.map_err(|status| AgentError::of(&status))?.ok_or_else(over)?;
+        if let Some(failure) = told.failure {
+            return Err(TreeError::There(failure.into()));
+        }
+        if told.missed {
+            return Ok(Touched::Missed);
+        }
+        Ok(Touched::Paths(told.paths.into_iter().map(|path| OsString::from_vec(path.into()).into()).collect()))
+    }
+}
+
+impl Agent {
+    /// Watches a directory there, with all below it: what is touched from now on is told while it is. What has changed in
+    /// the end [`Agent::changes`] tells; this is for people who look on.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub async fn watch(&self, directory: impl Into<PathBuf>) -> Result<TreeWatch, TreeError> {
+        let mut client = trees(self.wired().await?);
+        let request = WatchRequest { directory: bytes_of(directory) };
+        let answer = client.watch(request).await.map_err(|status| AgentError::of(&status))?;
+        let mut watch = TreeWatch(answer.into_inner());
+        // The first says that it has begun.
+        watch.next().await?;
+        Ok(watch)
+    }
+
+    /// Packs what changed in a directory there, and writes the archive to `to`, on another thread; returns it with what it
+    /// holds.
+    ///
+    /// # Errors
+    /// [`TreeError`]. What was written then is no archive.
+    pub async fn archive<W: io::Write + Send + 'static>(
+        &self,
+        directory: impl Into<PathBuf>,
+        changes: &[Change],
+        kind: ArchiveKind,
+        mut to: W,
+    ) -> Result<(W, Packed), TreeError> {
+        let mut client = trees(self.wired().await?);
+        let kind = match kind {
+            ArchiveKind::TarZst => crate::v1::ArchiveKind::TarZst,
+            ArchiveKind::TarS2 => crate::v1::ArchiveKind::TarS2,
+        };
+        let archive = Archive { directory: bytes_of(directory), kind: kind.into() };
+        let mut requests = vec![ArchiveRequest { message: Some(ToPack::Archive(archive)) }];
+        for together in changes.chunks(TOGETHER) {
+            let changes = together.iter().map(told).collect();
+            requests.push(ArchiveRequest { message: Some(ToPack::Changed(crate::v1::Changed { changes })) });
+        }
+        let (give, requested) = mpsc::channel(requests.len());
+        for request in requests {
+            give.send(request).await.map_err(|_| TreeError::Broken)?;
+        }
+        drop(give);
+        let answer = client.archive(Requests(requested)).await.map_err(|status| AgentError::of(&status))?;
+        let mut answers = answer.into_inner();
+        let (give, mut pieces) = mpsc::channel::<Bytes>(AHEAD);
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut from = ChunkReader::new(|| Ok(pieces.blocking_recv()));
+            io::copy(&mut from, &mut to)?;
+            from.finish()?;
+            to.flush()?;
+            Ok::<_, io::Error>(to)
+        });
+        let packed = loop {
+            let next = answers.message().await.map_err(|status| AgentError::of(&status))?;
+            match next.and_then(|next| next.message) {
+                // The thread failed, and says why.
+                Some(Archived::Piece(piece)) if give.send(piece.clone()).await.is_err() => break None,
+                Some(Archived::Piece(_)) => {}
+                Some(Archived::Packed(packed)) => {
+                    break Some(Packed { files: packed.files, deleted: packed.deleted });
+                }
+                Some(Archived::Failure(failure)) => return Err(TreeError::There(failure.into())),
+                None => return Err(AgentError::Connection("the archive was cut off".to_owned()).into()),
+            }
+        };
+        drop(give);
+        let written = writing.await.map_err(|_| TreeError::Broken)?;
+        let to = written.map_err(TreeError::Write)?;
+        packed.map(|packed| (to, packed)).ok_or(TreeError::Broken)
+    }
+}
+
+/// What an archive holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Files and links.
+    pub files: u64,
+    /// Paths that were deleted.
+    pub deleted: u64,
+}
+
+fn told(change: &Change) -> crate::v1::Change {
+    let news = match change.news {
+        News::Added => crate::v1::News::Added,
+        News::Modified => crate::v1::News::Modified,
+        News::Mode => crate::v1::News::Mode,
+        News::Deleted => crate::v1::News::Deleted,
+    };
+    crate::v1::Change { path: bytes_of(&change.path), news: news.into(), directory: change.is_directory }
 }
 
 fn understood(change: crate::v1::Change) -> Result<Change, AgentError> {
