@@ -142,6 +142,18 @@ impl Engine {
         self.labelled(label).len()
     }
 
+    /// Networks that bear this label (`NAME=VALUE`): how many there are.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't answer.
+    #[must_use]
+    pub fn count_networks(&self, label: &str) -> usize {
+        let (name, value) = label.split_once('=').expect("NAME=VALUE");
+        // Podman passes over filters.
+        self.ask("GET", "/networks").matches(&format!(r#""{name}":"{value}""#)).count()
+    }
+
     /// Removes those with this label, as somebody else might.
     ///
     /// # Panics
@@ -173,10 +185,12 @@ impl Engine {
                 r#"dockerd -H "unix://$0/d.sock" --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/d.pid""#
             }
             Kind::Podman => {
-                r#"podman --root "$0/data" --runroot "$0/exec" --tmpdir "$0/tmp" system service --time 0 "unix://$0/d.sock""#
+                r#"podman --root "$0/data" --runroot "$0/exec" --tmpdir "$0/tmp" --network-config-dir "$0/networks" system service --time 0 "unix://$0/d.sock""#
             }
         };
-        let daemon = format!("ip link set lo up; exec {daemon}");
+        // What serves names on Podman's networks, it finds by a file in this place.
+        let own_run = r#"mkdir -p "$0/run" /run/containers; mount --bind "$0/run" /run/containers"#;
+        let daemon = format!("ip link set lo up; {own_run}; exec {daemon}");
         // The watcher: as long as the run and the daemon are there; then the daemon goes, and all it had.
         let script = r#"
             cd /
@@ -185,6 +199,8 @@ impl Engine {
             while kill -0 "$2" 2>/dev/null && kill -0 $daemon 2>/dev/null; do sleep 0.5; done
             kill $daemon
             wait $daemon
+            names="$1/run/networks/aardvark-dns/aardvark.pid"
+            test ! -f "$names" || kill $(cat "$names")
             rm -rf "$1"
         "#;
         Command::new("/bin/sh")

@@ -46,6 +46,11 @@ fn label(workflow: &str) -> String {
     format!("executr.workflow={workflow}")
 }
 
+/// How many containers and networks of a workflow there are.
+fn left(engine: &Engine, workflow: &str) -> [usize; 2] {
+    [engine.count(&label(workflow)), engine.count_networks(&label(workflow))]
+}
+
 /// Of each job, how it ended and what it wrote.
 fn outcome(output: &Output) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -219,9 +224,11 @@ const MODES: [&str; 2] = ["shared", "isolated"];
 
 /// A workflow whose job says `ready` and waits in a container.
 fn waiting(home: &Home, name: &str, mode: &str) -> String {
+    // Both kinds: one with a network of its run, one without.
+    let network = if mode == "shared" { "bridge" } else { "none" };
     let content = format!(
         "name: {name}\njobs:\n  wait:\n    copy_repo: false\n    timeout: 60s\n    executor: {{kind: oci, image: {IMAGE}, \
-         network: none, mode: {mode}}}\n    steps: ['echo ready; sleep 1000']\n"
+         network: {network}, mode: {mode}}}\n    steps: ['echo ready; sleep 1000']\n"
     );
     file(home, name, &content)
 }
@@ -249,7 +256,7 @@ fn a_cancelled_run_leaves_no_container() {
         let mut run = started(&home, &engine, &name, mode);
         signal(&run, Signal::INT);
         assert_eq!(run.wait().unwrap().code(), Some(130));
-        assert_eq!(engine.count(&label(&name)), 0, "{mode}");
+        assert_eq!(left(&engine, &name), [0, 0], "{mode}");
     }
 }
 
@@ -288,8 +295,8 @@ fn what_a_killed_run_leaves_is_gone_with_the_next_and_nothing_else_is() {
         );
         let output = executr(&home, &engine, &["run", &next]).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert_eq!(engine.count(&label(&name)), 0, "{mode}");
-        assert_eq!(engine.count(&label(&living_name)), 1, "whoever lives keeps what is theirs");
+        assert_eq!(left(&engine, &name), [0, 0], "{mode}");
+        assert_eq!(left(&engine, &living_name), [1, 1], "whoever lives keeps what is theirs");
     }
     signal(&living, Signal::INT);
     living.wait().unwrap();
@@ -369,7 +376,7 @@ fn what_a_killed_run_leaves_can_be_cleaned_up_by_hand() {
     let output = executr(&home, &engine, &["clean", "--work-dir", work.to_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("container "), "{}", text(&output.stdout));
-    assert_eq!(engine.count(&label(&name)), 0);
+    assert_eq!(left(&engine, &name), [0, 0]);
 }
 
 #[test]

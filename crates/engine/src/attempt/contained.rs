@@ -82,7 +82,10 @@ impl Attempt<'_> {
         let options = options(self.spec)?;
         let plan = JobPlan { place: Place::Sandbox, ..plan };
         if options.mode == Mode::Isolated {
-            let workspace = self.open(options, self.labels(), self.job_deadline()).await?;
+            let mut labels = self.labels();
+            labels
+                .extend(self.spec.workflow.as_ref().map(|workflow| ("executr.name".to_owned(), workflow.name.clone())));
+            let workspace = self.open(options, labels, self.job_deadline()).await?;
             let sandbox = self.room(workspace.as_ref(), plan, self.job_deadline()).await?;
             return Ok(Contained { sandbox, _in_use: None });
         }

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 
 use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount};
 use super::host::OciHost;
-use super::options::OciOptions;
+use super::networks::{Membership, aliases};
+use super::options::{Network, OciOptions};
 use super::owner::{OWNER, Owner};
 use super::selection::{Chosen, Wanted};
 use crate::contract::{ExecutorError, JobPlan, KeeperError, LimitOffers, Limits, Place, Sandbox, Workspace};
@@ -53,6 +54,8 @@ struct Held {
     engine: Arc<dyn ContainerEngine>,
     id: String,
     scratch: Box<dyn Sandbox>,
+    /// Let go of when the container is.
+    _network: Option<Membership>,
 }
 
 /// For whom a container is made: what its labels say.
@@ -83,15 +86,18 @@ impl Container {
         let mut scratch = machine.setup_job(plan).await?;
         let started = async {
             let directories = Directories::make(scratch.as_mut()).await?;
+            let network = network_of(host, options, &engine, &purpose.labels, scratch_name(&directories)).await?;
+            let names = aliases(["executr.executor", "executr.name"].map(|label| purpose.labels.get(label)));
             let mut plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
+            plan.attached = network.as_ref().and_then(|network| network.attached(names));
             plan.mounts.extend(of_job.map(|path| Mount { source: path.clone(), target: path, read_only: false }));
             plan.user = options.user.as_ref().unwrap_or(&image.user).clone();
             let id = engine.start(plan).await?;
-            Ok::<_, ExecutorError>((id, directories))
+            Ok::<_, ExecutorError>((id, directories, network))
         };
         match started.await {
-            Ok((id, directories)) => {
-                let held = Held { engine, id, scratch };
+            Ok((id, directories, network)) => {
+                let held = Held { engine, id, scratch, _network: network };
                 Self::reached(held, options, &image, directories).await
             }
             Err(error) => {
@@ -209,6 +215,28 @@ fn wanted<'a>(options: &'a OciOptions, limits: &Limits, offered: &LimitOffers) -
     }
 }
 
+/// What the container's own directory is called.
+fn scratch_name(directories: &Directories) -> std::borrow::Cow<'_, str> {
+    directories.scratch.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// A place on the network of the container's run; of the container's own where it belongs to none.
+async fn network_of(
+    host: &OciHost,
+    options: &OciOptions,
+    engine: &Arc<dyn ContainerEngine>,
+    labels: &BTreeMap<String, String>,
+    own: std::borrow::Cow<'_, str>,
+) -> Result<Option<Membership>, ContainerError> {
+    if options.network != Network::Bridge {
+        return Ok(None);
+    }
+    let run = labels.get("executr.run").or_else(|| labels.get("executr.job")).map_or(&*own, String::as_str);
+    let mut of_run = labels.clone();
+    of_run.retain(|name, _| !["executr.executor", "executr.job", "executr.step", "executr.name"].contains(&&**name));
+    host.networks.join(engine, run, of_run).await.map(Some)
+}
+
 fn plan_of(
     host: &OciHost,
     options: &OciOptions,
@@ -231,7 +259,7 @@ fn plan_of(
         |text| ContainerError::Settings(format!("`{text}` is no mount; write SOURCE:TARGET or SOURCE:TARGET:ro"));
     mounts.extend(options.mounts().map_err(wrong)?);
     let tighter = |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
-    let name = directories.scratch.file_name().unwrap_or_default().to_string_lossy();
+    let name = scratch_name(directories);
     Ok(ContainerPlan {
         name: format!("executr-{name}-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed)),
         image: options.image.clone(),
@@ -242,6 +270,7 @@ fn plan_of(
         mounts,
         tmpfs: options.tmpfs.iter().map(|text| tmpfs(text)).collect(),
         network: options.network,
+        attached: None,
         nano_cpus: tighter(options.cpus.map_or(0, |cpus| cpus.0.into()), limits.cpu_millis.into()) * 1_000_000,
         memory: tighter(options.memory.map_or(0, |memory| memory.0), limits.memory_bytes),
         pids: u32::try_from(tighter(options.pids.unwrap_or(0).into(), limits.pids.into())).unwrap_or(u32::MAX),

@@ -1,13 +1,16 @@
 //! An engine that speaks Docker's API on a Unix socket: Docker itself, and Podman's service.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use async_trait::async_trait;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as BindMount, MountType};
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount as BindMount, MountType,
+    NetworkCreateRequest, NetworkingConfig,
+};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
     RemoveContainerOptionsBuilder,
 };
 use bytes::Bytes;
@@ -22,6 +25,7 @@ const PATIENCE: u64 = 120;
 /// The connection.
 pub(super) struct Docker {
     client: bollard::Docker,
+    is_podman: bool,
 }
 
 impl Docker {
@@ -31,7 +35,9 @@ impl Docker {
         let client = bollard::Docker::connect_with_unix(address, PATIENCE, bollard::API_DEFAULT_VERSION);
         let client = client.map_err(|error| error.to_string())?;
         let client = client.negotiate_version().await.map_err(|error| said(&error))?;
-        Ok(Self { client })
+        let version = client.version().await.map_err(|error| said(&error))?;
+        let is_podman = version.components.unwrap_or_default().iter().any(|part| part.name.contains("Podman"));
+        Ok(Self { client, is_podman })
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Image>, ContainerError> {
@@ -122,11 +128,57 @@ impl ContainerEngine for Docker {
         });
         Ok(owned.collect())
     }
+
+    async fn make_network(&self, name: &str, labels: BTreeMap<String, String>) -> Result<bool, ContainerError> {
+        let network = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            labels: Some(labels.into_iter().collect()),
+            // Docker keeps its networks apart in any case.
+            options: self.is_podman.then(|| HashMap::from([("isolate".to_owned(), "true".to_owned())])),
+            ..NetworkCreateRequest::default()
+        };
+        match self.client.create_network(network).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let message = format!(
+                    "{}; say `network: none` or `host` where jobs need none of their own, remove networks nobody uses \
+                     (`docker network prune`), or give the engine more addresses (`default-address-pools`)",
+                    said(&error)
+                );
+                Err(ContainerError::Refused { what: "make a network for the run", message })
+            }
+        }
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), ContainerError> {
+        match self.client.remove_network(name).await {
+            Err(error) if !is_missing(&error) => Err(refused("remove the network", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn labelled_networks(&self, label: &str) -> Result<Vec<Owned>, ContainerError> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let found = self.client.list_networks(Some(options)).await;
+        let found = found.map_err(|error| refused("list networks", &error))?;
+        let owned = found.into_iter().filter_map(|mut found| {
+            let owner = found.labels.as_mut()?.remove(label)?;
+            Some(Owned { id: found.name?, owner })
+        });
+        Ok(owned.collect())
+    }
 }
 
 fn body(plan: ContainerPlan) -> ContainerCreateBody {
     let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     let bound = |bound: u64| (bound > 0).then(|| i64::try_from(bound).unwrap_or(i64::MAX));
+    let network = plan.attached.as_ref().map_or_else(|| plan.network.as_str().to_owned(), |own| own.network.clone());
+    let networking = plan.attached.map(|own| {
+        let place = EndpointSettings { aliases: Some(own.aliases), ..EndpointSettings::default() };
+        NetworkingConfig { endpoints_config: Some(HashMap::from([(own.network, place)])) }
+    });
     let host = HostConfig {
         // It goes by itself once its agent has ended: what SIGKILL leaves of us doesn't stay for long.
         auto_remove: Some(true),
@@ -135,7 +187,7 @@ fn body(plan: ContainerPlan) -> ContainerCreateBody {
         security_opt: words(&["no-new-privileges"]),
         mounts: Some(plan.mounts.into_iter().map(bind).collect()),
         tmpfs: Some(plan.tmpfs.into_iter().collect()),
-        network_mode: Some(plan.network.as_str().to_owned()),
+        network_mode: Some(network),
         nano_cpus: bound(plan.nano_cpus),
         memory: bound(plan.memory),
         // Without it as much again could be swapped out.
@@ -155,6 +207,7 @@ fn body(plan: ContainerPlan) -> ContainerCreateBody {
         working_dir: Some("/".to_owned()),
         labels: Some(plan.labels.into_iter().collect()),
         host_config: Some(host),
+        networking_config: networking,
         ..ContainerCreateBody::default()
     }
 }

@@ -44,6 +44,34 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// When the engine is gone.
     async fn labelled(&self, label: &str) -> Result<Vec<Owned>, ContainerError>;
+
+    /// Makes a network with a way out, whose containers find each other by name and are not found from outside of it;
+    /// whether this engine has such networks.
+    ///
+    /// # Errors
+    /// When it has, and there can be no other one.
+    async fn make_network(&self, name: &str, labels: BTreeMap<String, String>) -> Result<bool, ContainerError> {
+        let _ = (name, labels);
+        Ok(false)
+    }
+
+    /// Removes a network that no container is on; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// When it stays.
+    async fn remove_network(&self, name: &str) -> Result<(), ContainerError> {
+        let _ = name;
+        Ok(())
+    }
+
+    /// The networks that have this label, by their names.
+    ///
+    /// # Errors
+    /// When the engine is gone.
+    async fn labelled_networks(&self, label: &str) -> Result<Vec<Owned>, ContainerError> {
+        let _ = label;
+        Ok(Vec::new())
+    }
 }
 
 /// What is known of an image.
@@ -76,6 +104,8 @@ pub struct ContainerPlan {
     pub tmpfs: Vec<(String, String)>,
     /// What network it has.
     pub network: Network,
+    /// Which one, instead of the engine's own.
+    pub attached: Option<Attached>,
     /// Billionths of a processor; 0 is no bound.
     pub nano_cpus: u64,
     /// Bytes; 0 is no bound.
@@ -97,7 +127,16 @@ pub struct Mount {
     pub read_only: bool,
 }
 
-/// A container that was found.
+/// A place on a network that was made for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The network's name.
+    pub network: String,
+    /// Under what names others on it find the container.
+    pub aliases: Vec<String>,
+}
+
+/// A container or network that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owned {
     /// Its id.

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use super::direct::{Direct, DirectOptions};
 use super::engine::{ContainerEngine, ContainerError};
+use super::networks::Networks;
 use super::owner;
 
 /// How many containers may be on their way out before the next job waits for one of them.
@@ -75,20 +76,24 @@ impl fmt::Debug for AgentProgram {
     }
 }
 
+/// An engine, connected to by whoever needs it first. Another one doesn't wait for that.
+type Connection = OnceCell<Arc<dyn ContainerEngine>>;
+
 /// A worker's engines.
 #[derive(Default)]
 pub struct OciHost {
     pub(super) options: OciHostOptions,
-    engines: Mutex<HashMap<Option<String>, Arc<dyn ContainerEngine>>>,
+    engines: Mutex<HashMap<Option<String>, Arc<Connection>>>,
+    pub(super) networks: Networks,
     /// Containers on their way out.
-    going: Mutex<JoinSet<()>>,
+    going: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 impl OciHost {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(options: OciHostOptions) -> Self {
-        Self { options, engines: Mutex::default(), going: Mutex::default() }
+        Self { options, engines: Mutex::default(), networks: Networks::default(), going: tokio::sync::Mutex::default() }
     }
 
     /// Has something go on without anybody who waits for it, but for [`settle`](Self::settle).
@@ -101,10 +106,13 @@ impl OciHost {
         all.spawn(going);
     }
 
-    /// Waits until all containers that were let go of are gone.
+    /// Waits until all containers that were let go of are gone, and lets go of what they had together. None may be in use.
     pub async fn settle(&self) {
-        let mut all = self.going.lock().await;
-        while all.join_next().await.is_some() {}
+        {
+            let mut all = self.going.lock().await;
+            while all.join_next().await.is_some() {}
+        }
+        self.networks.close().await;
     }
 
     /// The engine at `address`, or this machine's own.
@@ -112,17 +120,27 @@ impl OciHost {
     /// # Errors
     /// When none answers.
     pub async fn engine(&self, address: Option<&str>) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-        let key = address.map(str::to_owned);
-        let mut engines = self.engines.lock().await;
-        if let Some(engine) = engines.get(&key) {
-            return Ok(Arc::clone(engine));
-        }
-        let engine = connect(&self.addresses(address)?).await?;
-        if let Err(error) = owner::sweep(engine.as_ref()).await {
-            tracing::warn!(%error, "what dead processes left in the container engine stays there");
-        }
-        engines.insert(key, Arc::clone(&engine));
-        Ok(engine)
+        self.connected(address, async { connect(&self.addresses(address)?).await }).await
+    }
+
+    /// The engine of this name, which `connecting` makes when it is first asked for, rid of what dead processes left in it.
+    async fn connected(
+        &self,
+        name: Option<&str>,
+        connecting: impl Future<Output = Result<Arc<dyn ContainerEngine>, ContainerError>>,
+    ) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let connection = {
+            let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(engines.entry(name.map(str::to_owned)).or_default())
+        };
+        let connected = connection.get_or_try_init(|| async {
+            let engine = connecting.await?;
+            if let Err(error) = owner::sweep(engine.as_ref()).await {
+                tracing::warn!(%error, "what dead processes left in the container engine stays there");
+            }
+            Ok(engine)
+        });
+        connected.await.map(Arc::clone)
     }
 
     /// The engine that is no daemon.
@@ -130,17 +148,7 @@ impl OciHost {
     /// # Errors
     /// When this machine lacks what it takes.
     pub async fn direct(&self) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-        let key = Some("direct".to_owned());
-        let mut engines = self.engines.lock().await;
-        if let Some(engine) = engines.get(&key) {
-            return Ok(Arc::clone(engine));
-        }
-        let engine = self.unswept_direct().await?;
-        if let Err(error) = owner::sweep(engine.as_ref()).await {
-            tracing::warn!(%error, "containers that dead processes left stay");
-        }
-        engines.insert(key, Arc::clone(&engine));
-        Ok(engine)
+        self.connected(Some("direct"), self.unswept_direct()).await
     }
 
     /// The same, with all that dead processes left.
@@ -208,6 +216,24 @@ async fn connect(_sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, Conta
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "oci")]
+    #[tokio::test]
+    async fn an_engine_that_never_answers_holds_up_no_other() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let silent = temp.path().join("silent.sock");
+        let _listens = tokio::net::UnixListener::bind(&silent).expect("a socket");
+        let host = Arc::new(OciHost::default());
+        let asked = {
+            let (host, silent) = (Arc::clone(&host), silent.display().to_string());
+            tokio::spawn(async move { host.engine(Some(&silent)).await.map(|_| ()) })
+        };
+        // Whatever the silent one does, the answer of the other is there.
+        let other = host.engine(Some("unix:///no/such.sock")).await.err().expect("there is none").to_string();
+        assert!(other.contains("/no/such.sock"), "{other}");
+        assert!(!asked.is_finished());
+        asked.abort();
+    }
 
     #[test]
     fn what_is_named_first_counts() {

@@ -7,6 +7,7 @@
 //! - `selection`: which engine makes a container;
 //! - [`owner`]: whose a container is, and what dead owners left;
 //! - [`sweeper`]: the same for who cleans up without a worker;
+//! - `networks`: one for the containers of each run;
 //! - `container`: one container with its directories and its agent;
 //! - [`workspace`]: a container for all jobs, or one for each.
 //!
@@ -22,13 +23,14 @@ pub mod direct;
 mod docker;
 mod engine;
 mod host;
+mod networks;
 mod options;
 mod owner;
 mod selection;
 mod sweeper;
 mod workspace;
 
-pub use engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
+pub use engine::{Attached, ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
 pub use host::{AgentProgram, OciHost, OciHostOptions};
 pub use options::{Mode, Network, OciOptions, Pull};
 pub use selection::is_own_engine;

@@ -82,7 +82,7 @@ pub enum Pull {
 pub enum Network {
     /// Only itself.
     None,
-    /// The engine's own, with a way out.
+    /// One for the containers of the run, with a way out.
     #[default]
     Bridge,
     /// The machine's.

@@ -31,6 +31,11 @@ impl Owner {
         format!("{}.{}.{}.{}", self.boot, self.namespace, self.process, self.started)
     }
 
+    /// Its number, and what tells it from another process that had the same one since the machine was started.
+    pub(super) fn short(&self) -> String {
+        format!("{}-{}", self.process, self.started)
+    }
+
     fn parse(mark: &str) -> Option<Self> {
         let mut parts = mark.split('.');
         let owner = Self {
@@ -50,29 +55,65 @@ impl Owner {
     }
 }
 
-/// The containers of dead owners.
+/// Something a dead owner left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// A container, by its id.
+    Container(String),
+    /// A network, by its name.
+    Network(String),
+}
+
+impl Left {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Container(_) => "container",
+            Self::Network(_) => "container network",
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Container(name) | Self::Network(name) => name,
+        }
+    }
+
+    pub(super) async fn remove(&self, engine: &dyn ContainerEngine) -> Result<(), ContainerError> {
+        match self {
+            Self::Container(id) => engine.remove(id).await,
+            Self::Network(name) => engine.remove_network(name).await,
+        }
+    }
+}
+
+/// What dead owners left: containers, then the networks they are on.
 ///
 /// # Errors
 /// When the engine can't say what there is.
-pub(super) async fn left_in(engine: &dyn ContainerEngine) -> Result<Vec<Owned>, ContainerError> {
-    let mut found = engine.labelled(OWNER).await?;
-    found.retain(|left| Owner::parse(&left.owner).is_some_and(|owner| owner.is_dead()));
-    Ok(found)
+pub(super) async fn left_in(engine: &dyn ContainerEngine) -> Result<Vec<Left>, ContainerError> {
+    let of_dead = |found: Vec<Owned>| {
+        let dead = |left: &Owned| Owner::parse(&left.owner).is_some_and(|owner| owner.is_dead());
+        found.into_iter().filter(dead).map(|left| left.id).collect::<Vec<_>>()
+    };
+    let containers = of_dead(engine.labelled(OWNER).await?).into_iter().map(Left::Container);
+    let networks = of_dead(engine.labelled_networks(OWNER).await?).into_iter().map(Left::Network);
+    Ok(containers.chain(networks).collect())
 }
 
-/// Removes the containers of dead owners; how many those were.
+/// Removes what dead owners left; how much that was.
 ///
 /// # Errors
 /// When the engine can't say what there is.
 pub(super) async fn sweep(engine: &dyn ContainerEngine) -> Result<usize, ContainerError> {
     let mut removed = 0;
     for left in left_in(engine).await? {
-        match engine.remove(&left.id).await {
+        let (kind, name) = (left.kind(), left.name());
+        match left.remove(engine).await {
             Ok(()) => {
-                tracing::info!(container = left.id, "removed a container that a dead process left");
+                tracing::info!(name, "removed a {kind} that a dead process left");
                 removed += 1;
             }
-            Err(error) => tracing::warn!(container = left.id, %error, "a container that a dead process left stays"),
+            Err(error) => tracing::warn!(name, %error, "a {kind} that a dead process left stays"),
         }
     }
     Ok(removed)

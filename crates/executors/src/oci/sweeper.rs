@@ -1,12 +1,12 @@
-//! Containers that dead processes left in this machine's own engine, or without one.
+//! Containers and their networks that dead processes left in this machine's own engine, or without one.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engine::{ContainerEngine, ContainerError, Owned};
+use super::engine::{ContainerEngine, ContainerError};
 use super::host::{OciHost, OciHostOptions};
-use super::owner::left_in;
+use super::owner::{Left, left_in};
 use crate::sweep::{Leftover, SweepError, Sweeper};
 
 /// Finds containers that dead processes left.
@@ -37,7 +37,7 @@ impl Sweeper for OciSweeper {
                 Err(error) => return Err(asking(&error)),
             };
             let left = left_in(engine.as_ref()).await.map_err(|error| asking(&error))?;
-            let held = |container| Box::new(Left { engine: Arc::clone(&engine), container }) as Box<dyn Leftover>;
+            let held = |left| Box::new(LeftHere { engine: Arc::clone(&engine), left }) as Box<dyn Leftover>;
             found.extend(left.into_iter().map(held));
         }
         Ok(found)
@@ -48,19 +48,19 @@ fn asking(error: &ContainerError) -> SweepError {
     SweepError::Stays { name: "whatever is left in the container engine".to_owned(), problem: error.to_string() }
 }
 
-struct Left {
+struct LeftHere {
     engine: Arc<dyn ContainerEngine>,
-    container: Owned,
+    left: Left,
 }
 
 #[async_trait]
-impl Leftover for Left {
+impl Leftover for LeftHere {
     fn kind(&self) -> &'static str {
-        "container"
+        self.left.kind()
     }
 
     fn name(&self) -> String {
-        self.container.id.clone()
+        self.left.name().to_owned()
     }
 
     fn bytes(&self) -> Option<u64> {
@@ -68,7 +68,7 @@ impl Leftover for Left {
     }
 
     async fn remove(self: Box<Self>) -> Result<(), SweepError> {
-        let removed = self.engine.remove(&self.container.id).await;
+        let removed = self.left.remove(self.engine.as_ref()).await;
         removed.map_err(|error| SweepError::Stays { name: self.name(), problem: error.to_string() })
     }
 }

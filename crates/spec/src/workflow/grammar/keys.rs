@@ -166,7 +166,7 @@ const EXECUTOR: Object = Object {
             key(
                 "network",
                 Word(&["none", "bridge", "host"]),
-                "Of `oci`: what network containers have; `bridge` by default.",
+                "Of `oci`: what network containers have; `bridge`, one of their run, by default.",
             ),
             key("cpus", CPU, "Of `oci`: processor time per time of a whole container."),
             key("memory", MEMORY, "Of `oci`: memory of a whole container."),

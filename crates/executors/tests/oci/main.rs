@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../conformance/mod.rs"]
 mod conformance;
+mod networks;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,18 +47,31 @@ fn tag() -> String {
 }
 
 async fn open(engine: &Engine, temp: &Path, options: Value, tag: &str) -> Result<Both, ExecutorError> {
-    let keeper =
-        KeeperOptions { program: executr_tests::program::agent(), args: vec![], cgroups: Cgroups::WhereWritable };
-    let machine = LocalExecutor { work_dir: temp.join("work"), keeper }.setup_workspace().await.unwrap();
+    let labels = [("executr.test".to_owned(), tag.to_owned())].into();
+    open_on(&host_of(engine), temp, options, labels).await
+}
+
+fn host_of(engine: &Engine) -> Arc<OciHost> {
     let agent = executr_tests::program::contained_agent();
     let host = OciHostOptions {
         address: Some(engine.address()),
         agent: AgentProgram::new(move || Ok(agent.clone())),
         ..OciHostOptions::default()
     };
+    Arc::new(OciHost::new(host))
+}
+
+async fn open_on(
+    host: &Arc<OciHost>,
+    temp: &Path,
+    options: Value,
+    labels: BTreeMap<String, String>,
+) -> Result<Both, ExecutorError> {
+    let keeper =
+        KeeperOptions { program: executr_tests::program::agent(), args: vec![], cgroups: Cgroups::WhereWritable };
+    let machine = LocalExecutor { work_dir: temp.join("work"), keeper }.setup_workspace().await.unwrap();
     let options: OciOptions = serde_json::from_value(options).unwrap();
-    let labels = [("executr.test".to_owned(), tag.to_owned())].into();
-    let host = Arc::new(OciHost::new(host));
+    let host = Arc::clone(host);
     match OciWorkspace::open(host, Arc::clone(&machine), plan().job, options, labels).await {
         Ok(containers) => Ok(Both { containers, machine }),
         Err(error) => {
