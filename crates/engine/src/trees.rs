@@ -1,6 +1,9 @@
 //! Trees on this worker: fetched once for all jobs that need them, and brought to the coordinator as jobs make them.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,9 +11,9 @@ use std::time::Duration;
 
 use executr_api::{ErrorCode, RetryDelay};
 use executr_executors::contract::{ExecutorError, Sandbox, TakeFrom, TreeAtHand};
-use executr_spec::Digest;
+use executr_spec::{Digest, Hasher};
 use executr_tree::wire::{Fetched, RemoteBlobs, Saved, TransferError, fetch, save_offered};
-use executr_tree::{BlobDir, Manifest};
+use executr_tree::{BlobDir, BlobSource, Entry, FileEntry, Kind, MadeTree, Manifest, OfferedBlob, Place, SMALL};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -57,6 +60,9 @@ pub(crate) enum TreeError {
     /// The job's place doesn't give it.
     #[error(transparent)]
     Place(#[from] ExecutorError),
+    /// There is no file for what is to be kept for a moment.
+    #[error("a temporary file can't be written: {0}; check that there is space left for the worker's cache")]
+    File(#[source] io::Error),
     /// There is nothing to make it of.
     #[error("nothing is there")]
     Nothing,
@@ -81,6 +87,49 @@ impl TreeError {
             _ => false,
         }
     }
+}
+
+/// A file of no name as the one blob of a tree.
+struct FileBlob(Arc<File>);
+
+impl BlobSource for FileBlob {
+    fn open_blob(&self, _digest: Digest) -> io::Result<Option<Box<dyn Read + Send>>> {
+        Ok(Some(Box::new(FromStart { file: Arc::clone(&self.0), at: 0 })))
+    }
+}
+
+/// Reads a file, wherever others are in it.
+struct FromStart {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// A tree that holds one file.
+fn tree_of(file: &Arc<File>, name: String) -> io::Result<MadeTree> {
+    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 256 << 10]);
+    let mut reading = FromStart { file: Arc::clone(file), at: 0 };
+    loop {
+        match reading.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    let (digest, size) = (hasher.finish(), reading.at);
+    // It is told its place by its size.
+    let entry = FileEntry { mode: 0o644, size, digest, place: Place::Empty };
+    let packs = if (1..SMALL).contains(&size) { vec![digest] } else { Vec::new() };
+    let manifest = Manifest::new(vec![Entry { path: name.into(), kind: Kind::File(entry) }], packs);
+    let manifest = manifest.map_err(io::Error::other)?;
+    let encoded = manifest.encode();
+    Ok(MadeTree { digest: Digest::of(&encoded), manifest, encoded })
 }
 
 /// A tree that is here while this is held.
@@ -171,6 +220,38 @@ impl Trees {
     /// A part of a tree, likewise.
     pub(crate) fn held_part(&self, tree: &Arc<Fetched>, part: Manifest) -> Result<Arc<dyn TreeAtHand>, TreeError> {
         Ok(Arc::new(HeldTree { tree: Arc::clone(tree), part: Some(part), blobs: self.blobs()?.clone() }))
+    }
+
+    /// A file that is gone when nobody has it open any more.
+    pub(crate) fn temporary_file(&self) -> Result<File, TreeError> {
+        self.blobs()?;
+        tempfile::tempfile_in(&self.options.directory).map_err(TreeError::File)
+    }
+
+    /// Brings a file to the coordinator, as a tree in which it has this name. Tries until it is told otherwise.
+    pub(crate) async fn save_file(
+        &self,
+        remote: &Arc<dyn RemoteBlobs>,
+        file: File,
+        name: String,
+    ) -> Result<Saved, TreeError> {
+        let file = Arc::new(file);
+        let hashed = Arc::clone(&file);
+        let made = tokio::task::spawn_blocking(move || tree_of(&hashed, name)).await.map_err(io::Error::other);
+        let made = made.flatten().map_err(TreeError::File)?;
+        let mut delay = RetryDelay::default();
+        loop {
+            let (offer, offered) = mpsc::unbounded_channel();
+            for digest in made.manifest.blobs() {
+                drop(offer.send(OfferedBlob { digest, source: Arc::new(FileBlob(Arc::clone(&file))) }));
+            }
+            drop(offer);
+            let saving = save_offered(remote, offered, async { Ok(made.clone()) }, &|_| ());
+            match saving.await.map_err(|error: TransferError| TreeError::from(error)) {
+                Err(error) if error.is_transient() => tokio::time::sleep(delay.next_delay()).await,
+                ended => return ended,
+            }
+        }
     }
 
     /// Takes a tree out of a job and brings it to the coordinator; `None` when nothing is there. Tries until it is told

@@ -9,6 +9,7 @@
 //! Sandbox::put_files, execute → Execution      per step
 //! Sandbox::consoles → Consoles::open           whenever somebody wants to look, beside all of these
 //! Sandbox::act(Save), take_tree                per output
+//! Sandbox::take_modified                       once, where it is wanted
 //! Sandbox::act(CleanUp)                        per attempt, whatever happened
 //! Sandbox::cleanup                             per attempt
 //! Workspace::cleanup                           at the end
@@ -24,6 +25,7 @@
 
 mod console;
 
+use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +34,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
-use executr_tree::{BlobDir, Changes, LookError, MadeTree, Manifest, MaterialiseError, OfferedBlob, SnapshotError};
+use executr_spec::workflow::ModifiedFiles;
+use executr_tree::{
+    BlobDir, Changes, LookError, MadeTree, Manifest, MaterialiseError, ModifiedError, OfferedBlob, Packed,
+    SnapshotError,
+};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -125,6 +131,19 @@ pub trait Sandbox: Send {
     /// # Errors
     /// When it can't be looked through, or the place is lost.
     async fn changes(&mut self) -> Result<Changes, ExecutorError>;
+
+    /// Notes what the job directory holds before its steps, for [`take_modified`](Self::take_modified).
+    ///
+    /// # Errors
+    /// When it can't be looked through, or the place is lost.
+    async fn begin_modified(&mut self) -> Result<(), ExecutorError>;
+
+    /// Packs what the steps added, changed and deleted since into a file of this machine. Files that were
+    /// [put](Self::put_files) there and are as they were don't count.
+    ///
+    /// # Errors
+    /// When it can't be looked through or packed, or the place is lost.
+    async fn take_modified(&mut self, wanted: &ModifiedFiles, into: File) -> Result<Packed, ExecutorError>;
 
     /// Where steps find a file to hand something over in. Outside the job directory: a step that packs or lists that
     /// doesn't find it there. Nothing is made yet.
@@ -391,6 +410,9 @@ pub enum ExecutorError {
     /// The job directory can't be looked through.
     #[error(transparent)]
     Look(#[from] LookError),
+    /// What was changed can't be packed.
+    #[error(transparent)]
+    Pack(#[from] ModifiedError),
     /// A file can't be put into the job directory.
     #[error("{}: {source}", path.display())]
     File {

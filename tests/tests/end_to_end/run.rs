@@ -43,6 +43,31 @@ fn a_command_gets_what_it_is_given_of_the_repository() {
 }
 
 #[test]
+fn what_a_command_or_a_workflow_modifies_comes_back() {
+    let home = Home::new();
+    let repository = home.path().join("repository");
+    fs::create_dir_all(repository.join(".git")).unwrap();
+    fs::write(repository.join("a"), "one\n").unwrap();
+    fs::write(repository.join("b"), "two\n").unwrap();
+    let run = |arguments: &[&str]| {
+        let output = home.executr(&[&["run"], arguments].concat()).current_dir(&repository).output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    let (out, told, code) = run(&["--modified", "out", "--", "sh", "-c", "echo more >> a; rm b; echo done; exit 4"]);
+    assert_eq!((out.as_str(), code), ("done\n", Some(4)), "{told}");
+    assert!(told.contains("out: 1 modified file of run; deleted there, not here: b"), "{told}");
+    assert_eq!(fs::read_to_string(repository.join("out/a")).unwrap(), "one\nmore\n");
+    assert_eq!(fs::read_to_string(repository.join("a")).unwrap(), "one\n");
+    fs::remove_dir_all(repository.join("out")).unwrap();
+    let file = home.path().join("ci.yaml");
+    let jobs = "jobs: {make: {steps: [mkdir -p d; echo new > d/new], modified: {to: ., archive: tar.s2}}}";
+    fs::write(&file, jobs).unwrap();
+    let (_, told, code) = run(&[file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(fs::read_to_string(repository.join("d/new")).unwrap(), "new\n");
+}
+
+#[test]
 fn every_byte_survives() {
     let home = Home::new();
     // All 256 bytes, no newline at the end.

@@ -30,7 +30,7 @@ use super::workflow::{WorkflowArgs, WorkflowHereArgs};
   executr run -- sh -c 'echo hello; sleep 1; echo done'
   executr run --timeout 10m --memory 2Gi -- ./build.sh all
   executr run --image alpine:3 -- sh -c 'cat /etc/os-release; ls'
-  executr run --image gcc:14 --files src --files Makefile -- make"
+  executr run --image gcc:14 --files src --files Makefile --modified out -- make"
 )]
 pub(crate) struct RunArgs {
     /// A program and its arguments; or a workflow's file, and the jobs to run of it
@@ -70,12 +70,16 @@ pub(crate) struct PlaceArgs {
     /// runs on this machine, in a directory of its own
     #[arg(long, value_name = "FROM[:TO]", value_parser = values::selection)]
     pub(crate) files: Vec<(String, Option<String>)>,
+    /// Unpack what the command added or changed into this directory when it is over, over what is there. What it deleted is
+    /// listed. `.` is over the files here
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) modified: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     /// Whether the command has a place of its own.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.image.is_some() || !self.files.is_empty()
+        self.image.is_some() || !self.files.is_empty() || self.modified.is_some()
     }
 }
 

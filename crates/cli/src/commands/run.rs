@@ -31,8 +31,8 @@ pub(super) async fn run(arguments: RunArgs) -> Result<Exit> {
 /// `executr run FILE`
 pub(super) async fn workflow(arguments: RunArgs) -> Result<Exit> {
     if arguments.place.is_wanted() {
-        return Err(Failure::usage("--image and --files are for a command")
-            .remedy("in a workflow they are written in its file, as `executor` and `files`"));
+        return Err(Failure::usage("--image, --files and --modified are for a command")
+            .remedy("in a workflow they are written in its file, as `executor`, `files` and `modified`"));
     }
     if arguments.timeout.is_some() || arguments.resources.resources() != Resources::default() {
         return Err(Failure::usage("--timeout, --cpu, --memory and --pids are for a command")

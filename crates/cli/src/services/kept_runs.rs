@@ -7,6 +7,7 @@
 //! workflows/<id>.lock         held by the process that has it open
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use executr_api::RunView;
 use executr_executors::local::LocalSweeper;
 use executr_executors::sweep::{Leftover, SweepError, Sweeper as _};
+use executr_spec::workflow::ArchiveKind;
 use executr_spec::{RunId, Timestamp};
 use executr_tree::FileLock;
 use serde::{Deserialize, Serialize};
@@ -39,8 +41,20 @@ pub(crate) struct RunNote {
     pub(crate) repository: PathBuf,
     /// When it was begun.
     pub(crate) created_at: Timestamp,
+    /// What its jobs bring back here, by the names of artifacts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) coming_back: BTreeMap<String, ComingBack>,
     /// The run and those that repeat it, as they stood when this was written; the newest last.
     pub(crate) runs: Vec<RunView>,
+}
+
+/// What is unpacked when its job is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ComingBack {
+    /// Into which directory, absolute.
+    pub(crate) directory: PathBuf,
+    /// What it is packed as.
+    pub(crate) archive: ArchiveKind,
 }
 
 impl RunNote {
@@ -232,7 +246,13 @@ mod tests {
     use super::*;
 
     fn note(file: &str, created_at: Timestamp) -> RunNote {
-        RunNote { file: file.into(), repository: "/".into(), created_at, runs: Vec::new() }
+        RunNote {
+            file: file.into(),
+            repository: "/".into(),
+            created_at,
+            coming_back: BTreeMap::new(),
+            runs: Vec::new(),
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) mod worker;
 pub(crate) use database::{
     TREES, data_directory, make_directory, migrate, open, open_for_now, open_run, place, rules, rules_here,
 };
-pub(crate) use kept_runs::{KeptRun, KeptRuns, RunNote};
+pub(crate) use kept_runs::{ComingBack, KeptRun, KeptRuns, RunNote};
 pub(crate) use leftovers::{Leftovers, sweepers};
 pub(crate) use listening::{Listening, serve};
 pub(crate) use open_files::{allow_many_open_files, jobs_limit, limit_open_files};

@@ -5,7 +5,7 @@
 //! - [`execution`]: one process tree: output, limits, orders to stop;
 //! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container; [`commanded`]: one behind
 //!   a command; [`imaged`]: a step's own container on the job directory;
-//! - [`artifacts`], [`selected`], [`files`]: what goes into the job directory, and what comes out of it;
+//! - [`artifacts`], [`selected`], [`files`], [`modified`]: what goes into the job directory, and what comes out of it;
 //! - [`variables`], [`handover`]: what is declared, and what steps hand over in files;
 //! - [`sources`]: asking for variables that aren't written in the file;
 //! - [`scope`], [`wanted`], [`capture`]: what expressions see, and what is kept for them;
@@ -23,6 +23,7 @@ mod files;
 mod handover;
 mod imaged;
 mod marks;
+mod modified;
 mod scope;
 mod selected;
 mod sources;
@@ -144,6 +145,7 @@ impl Engine {
             records: Vec::new(),
             file_blobs: FileBlobs::default(),
             cancelled: false,
+            modified_begun: false,
             cleaning: false,
             aftermath: None,
         };
@@ -212,6 +214,8 @@ struct Attempt<'a> {
     file_blobs: FileBlobs,
     /// The job was asked to stop, and what ran then was ended.
     cancelled: bool,
+    /// What was there before the steps was noted.
+    modified_begun: bool,
     /// What runs now cleans up, and no order ends it.
     cleaning: bool,
     /// Since the job was cancelled or its time was over: until when what still runs may run.
@@ -316,9 +320,10 @@ impl Attempt<'_> {
         match self.prepare(sandbox).await {
             Ok(true) => {
                 let mut progress = self.run_steps(sandbox, &wanted).await;
+                self.save_modified(sandbox, &mut progress).await;
                 if progress.outcome() == Outcome::Succeeded {
                     match self.save_outputs(sandbox).await {
-                        Ok(artifacts) => progress.artifacts = artifacts,
+                        Ok(artifacts) => progress.artifacts.extend(artifacts),
                         Err(verdict) => progress.verdict = Some((None, verdict)),
                     }
                 }

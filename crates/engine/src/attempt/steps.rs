@@ -67,6 +67,11 @@ impl Progress {
         Self { skipped: true, ..Self::default() }
     }
 
+    /// Whether nothing more can be had of the job's place.
+    pub(super) fn lost_place(&self) -> bool {
+        self.verdict.as_ref().is_some_and(|(_, verdict)| verdict.place_lost)
+    }
+
     fn count(&mut self, usage: Option<Usage>) {
         if let Some(usage) = usage {
             self.usage = Some(self.usage.map_or(usage, |before| before.then(usage)));
@@ -230,8 +235,11 @@ impl Attempt<'_> {
             workdir,
             declared,
             capture: wanted.capture(index),
-            last: index + 1 == self.spec.steps.len() && !self.saves_outputs(),
+            last: index + 1 == self.spec.steps.len() && !self.saves_outputs() && !self.wants_modified(),
         };
+        if let Err(verdict) = self.begin_modified(sandbox).await {
+            return Ran::Refused(verdict);
+        }
         if !wanted.looks_after(index) {
             return Ran::Tried(self.tries(sandbox, planned).await);
         }

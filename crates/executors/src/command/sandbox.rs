@@ -1,12 +1,14 @@
 //! One job's place behind an argv.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use executr_tree::{Changes, MadeTree};
+use executr_spec::workflow::ModifiedFiles;
+use executr_tree::{Changes, MadeTree, Packed};
 
 use super::error::CommandError;
 use super::process::Process;
@@ -80,6 +82,14 @@ impl Sandbox for CommandSandbox {
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
         self.place.changes().await
+    }
+
+    async fn begin_modified(&mut self) -> Result<(), ExecutorError> {
+        self.place.begin_modified().await
+    }
+
+    async fn take_modified(&mut self, wanted: &ModifiedFiles, into: File) -> Result<Packed, ExecutorError> {
+        self.place.take_modified(wanted, into).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

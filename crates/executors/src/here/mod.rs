@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use executr_tree::MaterialiseError;
 
 pub(crate) use files::put_files;
-pub(crate) use looks::Looks;
+pub(crate) use looks::{Looks, put_watched};
 pub(crate) use placing::{Writing, make_below};
 pub(crate) use taking::take;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use executr_tree::{Existing, MaterialiseError, materialise_unless};
+use executr_tree::{Existing, MaterialiseError, Placed, materialise_unless};
 use tokio::task::JoinHandle;
 
 use super::{blocking, cannot_make};
@@ -19,17 +19,17 @@ pub(crate) struct Writing(Option<Placing>);
 
 impl Writing {
     /// Puts a tree into a directory, which is made when it isn't there. What stands in its way is replaced.
-    pub(crate) async fn put(&mut self, tree: Arc<dyn TreeAtHand>, target: PathBuf) -> Result<(), ExecutorError> {
+    pub(crate) async fn put(&mut self, tree: Arc<dyn TreeAtHand>, target: PathBuf) -> Result<Placed, ExecutorError> {
         self.over().await;
         self.0 = Some(Placing::begin(move |stopped| {
-            materialise_unless(stopped, tree.manifest(), tree.blobs(), &target, Existing::Replace).map(drop)
+            materialise_unless(stopped, tree.manifest(), tree.blobs(), &target, Existing::Replace)
         }));
         self.wait().await
     }
 
     /// Waits until the tree is there. Given up, it stops soon.
-    async fn wait(&mut self) -> Result<(), ExecutorError> {
-        let Some(placing) = &mut self.0 else { return Ok(()) };
+    async fn wait(&mut self) -> Result<Placed, ExecutorError> {
+        let Some(placing) = &mut self.0 else { return Ok(Placed::default()) };
         let mut waited = Waited { stopped: &placing.stopped, to_its_end: false };
         let placed = (&mut placing.writing).await;
         waited.to_its_end = true;
@@ -65,11 +65,11 @@ impl Drop for Waited<'_> {
 #[derive(Debug)]
 struct Placing {
     stopped: Arc<AtomicBool>,
-    writing: JoinHandle<Result<(), MaterialiseError>>,
+    writing: JoinHandle<Result<Placed, MaterialiseError>>,
 }
 
 impl Placing {
-    fn begin(write: impl FnOnce(&AtomicBool) -> Result<(), MaterialiseError> + Send + 'static) -> Self {
+    fn begin(write: impl FnOnce(&AtomicBool) -> Result<Placed, MaterialiseError> + Send + 'static) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
         Self { stopped, writing: tokio::task::spawn_blocking(move || write(&told)) }

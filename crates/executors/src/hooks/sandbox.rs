@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use executr_tree::{Changes, MadeTree};
+use executr_spec::workflow::ModifiedFiles;
+use executr_tree::{Changes, MadeTree, Packed};
 
 use super::options::{Hook, HooksOptions};
 use super::state::{Left, Said};
@@ -204,7 +205,7 @@ impl Sandbox for HookedSandbox {
                 target
             }
         };
-        self.writing.put(tree, target).await
+        self.writing.put(tree, target).await.map(drop)
     }
 
     async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
@@ -222,6 +223,14 @@ impl Sandbox for HookedSandbox {
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
         self.looks.changes(&self.left.directory).await
+    }
+
+    async fn begin_modified(&mut self) -> Result<(), ExecutorError> {
+        self.looks.begin(&self.left.directory, false).await
+    }
+
+    async fn take_modified(&mut self, wanted: &ModifiedFiles, into: fs::File) -> Result<Packed, ExecutorError> {
+        self.looks.take(&self.left.directory, wanted, into).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

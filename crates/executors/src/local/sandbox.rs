@@ -12,7 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
-use executr_tree::{Changes, MadeTree};
+use executr_spec::workflow::ModifiedFiles;
+use executr_tree::{Changes, MadeTree, Packed};
 
 use super::work_directory::{JobPlace, SCRIPT};
 use super::workspace::{Pool, Resting, RunAs, remove};
@@ -144,18 +145,21 @@ impl Sandbox for LocalSandbox {
     async fn put_tree(&mut self, tree: Arc<dyn TreeAtHand>, to: PutTo<'_>) -> Result<(), ExecutorError> {
         self.make_directory().await?;
         let target = match to {
-            PutTo::JobDirectory => self.start.clone(),
+            PutTo::JobDirectory => {
+                return here::put_watched(&mut self.writing, &mut self.looks, tree, self.start.clone()).await;
+            }
             PutTo::Artifact { path, .. } => {
                 let target = self.start.join(path);
                 here::make_below(&self.start, &target).await?;
                 target
             }
         };
-        self.writing.put(tree, target).await
+        self.writing.put(tree, target).await.map(drop)
     }
 
     async fn put_files(&mut self, files: Vec<FileToPut>) -> Result<(), ExecutorError> {
         self.make_directory().await?;
+        self.looks.put(&files);
         here::put_files(&self.start, files).await
     }
 
@@ -175,6 +179,15 @@ impl Sandbox for LocalSandbox {
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
         self.looks.changes(&self.start).await
+    }
+
+    async fn begin_modified(&mut self) -> Result<(), ExecutorError> {
+        self.make_directory().await?;
+        self.looks.begin(&self.start, self.start == self.place.directory).await
+    }
+
+    async fn take_modified(&mut self, wanted: &ModifiedFiles, into: fs::File) -> Result<Packed, ExecutorError> {
+        self.looks.take(&self.start, wanted, into).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

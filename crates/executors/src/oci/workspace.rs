@@ -1,13 +1,15 @@
 //! A container for all jobs of an executor, or one for each.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
-use executr_tree::{Changes, MadeTree};
+use executr_spec::workflow::ModifiedFiles;
+use executr_tree::{Changes, MadeTree, Packed};
 
 use super::container::{Container, Purpose};
 use super::host::OciHost;
@@ -173,6 +175,14 @@ impl Sandbox for ContainedSandbox {
 
     async fn changes(&mut self) -> Result<Changes, ExecutorError> {
         self.place.changes().await
+    }
+
+    async fn begin_modified(&mut self) -> Result<(), ExecutorError> {
+        self.place.begin_modified().await
+    }
+
+    async fn take_modified(&mut self, wanted: &ModifiedFiles, into: File) -> Result<Packed, ExecutorError> {
+        self.place.take_modified(wanted, into).await
     }
 
     fn handover_path(&mut self, handover: Handover) -> PathBuf {

@@ -103,11 +103,30 @@ fn what_is_selected_of_the_repository_is_checked() {
         assert!(found.contains(told), "{files}: {found}");
     }
     assert!(wrong("jobs: {a: {steps: [x], copy_repo: false, files: [src]}}").contains("selects from the repository"));
-    for (key, value) in [("files", "[src]"), ("files", "{from: src}")] {
+    for (key, value) in [("files", "[src]"), ("modified", "out")] {
         let found =
             wrong(&format!("jobs: {{a: {{steps: [x], executor: {{kind: hooks, execute: x}}, {key}: {value}}}}}"));
         assert!(found.contains(&format!("a.{key}: can't be had where hooks")), "{found}");
     }
+}
+
+#[test]
+fn what_comes_back_is_checked() {
+    for (modified, told) in [
+        ("../up", "isn't below the current directory"),
+        ("/tmp/x", "isn't below the current directory"),
+        ("''", "`.` for the current one"),
+        ("{to: out, archive: zip}", "write `tar.zst` or `tar.s2`"),
+        ("{form: x}", "`form` is no key of `modified`"),
+        ("{to: out, include: [a/../b]}", "leads out"),
+        ("{name: a/b}", "modified"),
+        ("{to: '${{ run.id }}'}", "only `${{ matrix.<dimension> }}`"),
+    ] {
+        let found = wrong(&format!("jobs: {{a: {{steps: [x], modified: {modified}}}}}"));
+        assert!(found.contains(told), "{modified}: {found}");
+    }
+    let two = "jobs: {a: {steps: [x], modified: {name: m}}, b: {steps: [x], outputs: {m: x}}}";
+    assert!(wrong(two).contains("`m`"));
 }
 
 #[test]

@@ -73,6 +73,22 @@ fn files_are_selected_or_written() {
 }
 
 #[test]
+fn modified_files_are_artifacts_of_their_own_name() {
+    let plan = plan(
+        "jobs:
+  a: {steps: [x], modified: out}
+  b: {steps: [x], modified: {to: 'out/${{ matrix.os }}', name: changes, archive: tar.s2, include: ['*.o']}, matrix: {os: [x, y]}}
+  c: {steps: [x], modified: {exclude: [target]}}
+",
+    );
+    let of = |name| of_workflow(job(&plan, name)).modified.clone().unwrap();
+    assert_eq!((of("a").file_name().as_str(), of("a").to.as_deref()), ("modified-a.tar.zst", Some("out")));
+    assert_eq!((of("b-os-x").file_name().as_str(), of("b-os-x").to.as_deref()), ("changes-os-x.tar.s2", Some("out/x")));
+    assert_eq!((of("c").to, of("c").exclude.len()), (None, 1));
+    assert_eq!(of_workflow(job(&plan, "b-os-y")).artifacts().collect::<Vec<_>>(), ["changes-os-y"]);
+}
+
+#[test]
 fn jobs_come_after_those_they_need_otherwise_as_written() {
     let plan = plan(
         "jobs:
@@ -368,6 +384,7 @@ jobs:
     steps: [{run: make test, image: {name: alpine, user: 1000, container_env: {LEVEL: 4}}}]
     inputs: [lib, {name: doc, path: "docs/${{ matrix.os }}"}]
     files: [Makefile, {from: src, to: lib, include: ["*.rs"], exclude: [old]}]
+    modified: {to: "out/${{ matrix.os }}", name: changes, archive: tar.s2, include: [dist], exclude: ["*.o"]}
     timeout: 10m
     continue_on_error: true
 "#;

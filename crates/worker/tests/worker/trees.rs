@@ -7,10 +7,11 @@ use std::path::Path;
 
 use executr_api::{Artifact, AttemptResult, Fence, Outcome, RunContext};
 use executr_spec::workflow::{
-    ArtifactInput, ArtifactOutput, FileContent, FileMode, FileSelection, SandboxFile, WorkflowJob,
+    ArchiveKind, ArtifactInput, ArtifactOutput, FileContent, FileMode, FileSelection, ModifiedFiles, SandboxFile,
+    WorkflowJob,
 };
 use executr_spec::{Condition, Digest, JobSpec, RunId, Step, StepCommand};
-use executr_tree::{BlobSource, Manifest, SnapshotOptions, snapshot};
+use executr_tree::{BlobSource, Manifest, SnapshotOptions, snapshot, unpack_modified};
 use uuid::Uuid;
 
 use crate::rig::Rig;
@@ -116,6 +117,48 @@ async fn a_job_gets_what_it_selects_where_it_wants_it() {
     assert_eq!(text(&rig, fence), "./bin/tool\n./large\n./lib/a.rs\n./lib/deep/b.rs\nbt\n");
     let (_, result) = came_to(&rig, &with(vec![select("srx", None, &[])]), vec![]).await;
     assert!(result.error_message.is_some_and(|message| message.contains("the repository has no `srx`")));
+    rig.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_job_modifies_comes_back_however_it_ends() {
+    let rig = Rig::start(|_| ()).await;
+    let repository = tempfile::tempdir().unwrap();
+    for name in ["kept", "changed", "gone", "touched"] {
+        fs::write(repository.path().join(name), "before").unwrap();
+    }
+    let source = keep(&rig, repository.path());
+    let script =
+        "echo after > changed; rm gone; touch touched; mkdir -p dist/deep; echo new > dist/deep/new; echo no > left.o";
+    for (end, outcome, archive) in
+        [("", Outcome::Succeeded, ArchiveKind::TarZst), ("; exit 7", Outcome::Failed, ArchiveKind::TarS2)]
+    {
+        let spec = job(vec![step(&format!("{script}{end}"))], |job| {
+            let content = FileContent::Text("x".to_owned());
+            job.files.insert("given".to_owned(), SandboxFile { content, mode: FileMode::default() });
+            job.source = Some(source);
+            job.modified = Some(ModifiedFiles {
+                name: "modified".to_owned(),
+                to: None,
+                archive,
+                include: vec![],
+                exclude: vec!["*.o".parse().unwrap()],
+            });
+        });
+        let (_, result) = came_to(&rig, &spec, vec![]).await;
+        assert_eq!((result.outcome, result.artifacts.len()), (outcome, 1), "{result:?}");
+        assert_eq!(paths(&rig, result.artifacts[0].tree), [format!("modified.{}", archive.as_str())]);
+        let blob = {
+            let state = rig.coordinator.state.lock().unwrap();
+            let manifest = Manifest::parse(&state.blobs[&result.artifacts[0].tree]).unwrap();
+            state.blobs[&manifest.blobs()[0]].clone()
+        };
+        let output = tempfile::tempdir().unwrap();
+        let unpacked = unpack_modified(&blob[..], archive, output.path()).unwrap();
+        assert_eq!((unpacked.files, unpacked.deleted), (2, vec!["gone".into()]));
+        assert_eq!(fs::read_to_string(output.path().join("changed")).unwrap(), "after\n");
+        assert_eq!(fs::read_to_string(output.path().join("dist/deep/new")).unwrap(), "new\n");
+    }
     rig.drain().await;
 }
 

@@ -1,8 +1,9 @@
 //! `executr run FILE`: a coordinator on a database of the run's own, and a worker, in this process.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ use executr_coordinator::{Coordinator, TenantClient, Unobserved};
 use executr_spec::{RunId, Tenant, Timestamp};
 use executr_worker::{KeptDirectories, ShutdownHandle};
 
-use super::{load, picture, source};
+use super::{load, modified, picture, source};
 use crate::arguments::{WorkflowArgs, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -55,11 +56,13 @@ pub(in crate::commands) async fn run(
         file: load::absolute(file)?,
         repository: loaded.repository.clone(),
         created_at: now(),
+        coming_back: BTreeMap::new(),
         runs: Vec::new(),
     };
     let directory = kept.make(&note)?;
     let mut process = Process::start(data, directory, note, here, &loaded.options.secrets).await?;
     let plan = source::with_source(loaded, process.client(), data, false, &told).await?;
+    process.note.coming_back = modified::of(&plan)?;
     let jobs = plan.jobs.len();
     let name = plan.name.clone();
     let view = process.client().submit_run(RunSubmission { plan, idempotency_key: None }).await.map_err(told)?;
@@ -151,6 +154,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything that a run needs in this process.
 pub(super) struct Process {
+    data: PathBuf,
     directory: KeptRun,
     note: RunNote,
     coordinator: Coordinator,
@@ -179,7 +183,7 @@ impl Process {
         let set_up = worker::set_up(options);
         // The keeper starts while the database is opened.
         let (coordinator, worker) = tokio::try_join!(start, set_up)?;
-        Ok(Self { directory, note, coordinator, worker: Some(worker), kept })
+        Ok(Self { data: data.to_owned(), directory, note, coordinator, worker: Some(worker), kept })
     }
 
     /// Writes down how a run stands.
@@ -203,6 +207,7 @@ impl Process {
         let quiet = workflow.format.is_some_and(|format| format != FormatName::Simple);
         let shown = picture::follow(&client, run, after, show, quiet, &told);
         let view = self.attend(view, shown, workflow.format, signals).await?;
+        modified::bring_back(&client, run, &self.note.coming_back, &self.data).await?;
         Ok(picture::exit(view.state))
     }
 

@@ -6,6 +6,7 @@
 //! - [`here`]: `executr run FILE`, with `--resume`;
 //! - [`single`]: `executr run` of one command in a place of its own;
 //! - [`there`]: `executr submit FILE`;
+//! - [`modified`]: what its jobs changed, unpacked here;
 //! - [`watch`]: a run as it goes on;
 //! - [`picture`]: how that is shown, and how it ended;
 //! - [`runs`], [`rerun`], [`artifacts`]: what is known of runs afterwards.
@@ -13,6 +14,7 @@
 pub(super) mod artifacts;
 pub(super) mod here;
 pub(super) mod load;
+mod modified;
 mod picture;
 pub(super) mod rerun;
 pub(super) mod runs;

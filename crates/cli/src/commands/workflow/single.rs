@@ -1,27 +1,30 @@
 //! `executr run --image IMAGE -- COMMAND`: a workflow of one job that nobody wrote a file for. What it writes is shown byte for byte,
 //! and its exit code is the command's, as without a place of its own.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Component, Path};
 
 use executr_api::{ApiError, Client as _, ErrorCode, JobStatus, OutputFollow, RunSubmission};
 use executr_coordinator::TenantClient;
-use executr_spec::workflow::Workflow;
+use executr_spec::workflow::{ArchiveKind, Workflow};
 use executr_spec::{JobId, RunId};
 use serde_json::{Map, Value, json};
 
 use super::here::{Process, told};
-use super::{load, source, watch};
+use super::{load, modified, source, watch};
 use crate::arguments::{RunArgs, StreamChoice};
 use crate::commands::follow::{Stop, show};
 use crate::commands::submit::why_it_ended;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRuns, RunNote, Signals, data_directory};
+use crate::services::{ComingBack, KeptRuns, RunNote, Signals, data_directory};
 use crate::show::now;
 
 /// What its job is called.
 const JOB: &str = "run";
+/// And the artifact with what it changes.
+const MODIFIED: &str = "modified";
 
 /// Runs a command in a place of its own.
 pub(in crate::commands) async fn run(arguments: RunArgs) -> Result<Exit> {
@@ -37,10 +40,16 @@ pub(in crate::commands) async fn run(arguments: RunArgs) -> Result<Exit> {
     if arguments.workflow.dry_run {
         return load::show_dry_run(&loaded);
     }
+    let mut coming_back = BTreeMap::new();
+    if let Some(directory) = &arguments.place.modified {
+        let directory = load::absolute(directory)?;
+        coming_back.insert(MODIFIED.to_owned(), ComingBack { directory, archive: ArchiveKind::default() });
+    }
     let note = RunNote {
         file: load::absolute(Path::new(program))?,
         repository: loaded.repository.clone(),
         created_at: now(),
+        coming_back: coming_back.clone(),
         runs: Vec::new(),
     };
     let directory = KeptRuns::of(&data).make(&note)?;
@@ -51,6 +60,7 @@ pub(in crate::commands) async fn run(arguments: RunArgs) -> Result<Exit> {
     let view = executr_api::RunClient::submit_run(&client, submission).await.map_err(told)?;
     let run = view.id;
     process.attend(view, output(&client, run), arguments.workflow.format, &mut signals).await?;
+    modified::bring_back(&client, run, &coming_back, &data).await?;
     let job = client.job(job(&client, run).await?).await.map_err(told)?;
     if job.status != JobStatus::Completed
         && let Some(why) = why_it_ended(&job)
@@ -88,6 +98,9 @@ fn described(arguments: &RunArgs, below: &Path) -> Result<Value> {
     let selected = selected.collect::<Result<Vec<_>>>()?;
     if !selected.is_empty() {
         job.insert("files".to_owned(), selected.into());
+    }
+    if arguments.place.modified.is_some() {
+        job.insert("modified".to_owned(), json!({ "name": MODIFIED }));
     }
     if let Some(timeout) = arguments.timeout {
         job.insert("timeout".to_owned(), json!(timeout));

@@ -236,6 +236,11 @@ const JOB: Object = Object {
                 "What of the repository goes into the job directory, instead of all of it; and files with contents of their \
                  own, by path.",
             ),
+            key(
+                "modified",
+                OneOf(&[Text, Shape::Object(&MODIFIED)]),
+                "Files that its steps added, changed or deleted come back, into this directory.",
+            ),
             key("queue", Text, "In which queue it waits."),
             key("labels", LABELS, "Labels a worker must bear to run it."),
             key("resources", Shape::Object(&RESOURCES), "Bounds within which it is kept."),
@@ -435,6 +440,24 @@ pub(super) const SELECTION: Object = object(
         key("exclude", TEXTS, "And which not."),
     ],
 );
+
+const MODIFIED: Object = Object {
+    foreign: &[("from", "write `include`, with patterns"), ("path", "write `to`")],
+    ..object(
+        "`modified`",
+        &[
+            key("to", Text, "Into which directory `executr run` puts them, from the current one; only stored without."),
+            key(
+                "name",
+                Text,
+                "What the artifact is called that holds them; `modified-` and the job's name by default.",
+            ),
+            key("archive", Word(&["tar.zst", "tar.s2"]), "What they are stored as; `tar.zst` by default."),
+            key("include", TEXTS, "Which of them: patterns like `*.log` or `dist/**`. All by default."),
+            key("exclude", TEXTS, "And which not."),
+        ],
+    )
+};
 
 const RESOURCES: Object = object(
     "`resources`",
