@@ -20,6 +20,8 @@ mod blob_dir;
 mod blob_lease;
 mod changes;
 mod file_lock;
+#[cfg(feature = "stream")]
+pub mod golden;
 mod left_partial;
 mod manifest;
 mod materialise;

@@ -180,6 +180,13 @@ impl Manifest {
         Self::new(entries, packs)
     }
 
+    /// What names a tree among who needs no packs: the SHA-256 of the bytes that go over to them.
+    #[cfg(feature = "stream")]
+    #[must_use]
+    pub fn outline_digest(&self) -> Digest {
+        Digest::of(&self.encode_outline())
+    }
+
     /// The bytes of a manifest with the same entries whose packs have zeros for digests: for who needs no packs. A
     /// [`part`](Self::part) has bytes of this kind only.
     #[cfg(feature = "stream")]

@@ -6,6 +6,7 @@ mod archived;
 mod changed;
 mod directories;
 mod git;
+mod golden;
 mod hostile;
 mod kept;
 mod round_trip;
