@@ -19,8 +19,8 @@ mod wire;
 
 #[cfg(feature = "driver")]
 pub use agent::{
-    Agent, AgentError, AgentFacts, AgentOptions, AgentTask, Dial, Duplex, FileContent, OneStream, Packed, PutTree,
-    TakeTree, TaskNote, TcpDial, Token, Touched, TreeError, TreeWatch, UnixDial, Wired,
+    Agent, AgentError, AgentFacts, AgentOptions, AgentTask, Dial, Duplex, FileContent, KnownManifests, OneStream,
+    Packed, PutTree, TakeTree, TaskNote, TcpDial, Token, Touched, TreeError, TreeWatch, UnixDial, Wired,
 };
 pub use error::KeeperError;
 pub use event::{Ended, Event, Exit, Failure, Offers, PeakMemory, StartFailed, StartPhase, Stream, Usage};

@@ -14,15 +14,18 @@ use executr_agent_protocol::v1::archive_response::Message as Archived;
 use executr_agent_protocol::v1::put_tree_request::Message as Put;
 use executr_agent_protocol::v1::take_tree_response::Message as Taken;
 use executr_agent_protocol::v1::trees_server::Trees;
+use executr_agent_protocol::v1::update_golden_request::Message as ToUpdate;
+use executr_agent_protocol::v1::update_golden_response::Message as Updated;
 use executr_agent_protocol::v1::{
-    ArchiveRequest, ArchiveResponse, Change, ChangesRequest, ChangesResponse, News, NoteTreeRequest, NoteTreeResponse,
-    Packed, PutTreeRequest, PutTreeResponse, TakeTreeRequest, TakeTreeResponse, WatchRequest, WatchResponse,
+    ArchiveRequest, ArchiveResponse, Change, ChangesRequest, ChangesResponse, CopyGoldenRequest, CopyGoldenResponse,
+    News, NoteTreeRequest, NoteTreeResponse, Packed, PutTreeRequest, PutTreeResponse, TakeTreeRequest,
+    TakeTreeResponse, UpdateGoldenRequest, UpdateGoldenResponse, WatchRequest, WatchResponse,
 };
 use futures_core::Stream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::trees::{self, AHEAD, Notes, Pieces, Stop, apart};
+use crate::trees::{self, AHEAD, Goldens, Notes, Pieces, Stop, apart};
 
 /// Changes in one message.
 const TOGETHER: usize = 4096;
@@ -33,6 +36,7 @@ const MOST: usize = executr_tree::MAX_ENTRIES;
 #[derive(Clone, Default)]
 pub(super) struct TreeCalls {
     notes: Arc<Notes>,
+    goldens: Arc<Goldens>,
 }
 
 #[tonic::async_trait]
@@ -41,6 +45,7 @@ impl Trees for TreeCalls {
     type ChangesStream = Answers<ChangesResponse>;
     type WatchStream = Answers<WatchResponse>;
     type ArchiveStream = Answers<ArchiveResponse>;
+    type UpdateGoldenStream = Answers<UpdateGoldenResponse>;
 
     async fn put_tree(&self, request: Request<Streaming<PutTreeRequest>>) -> Result<Response<PutTreeResponse>, Status> {
         let mut said = request.into_inner();
@@ -153,6 +158,47 @@ impl Trees for TreeCalls {
             // Whoever is gone needn't know.
             let _ = answer(ArchiveResponse { message: Some(last) });
         })))
+    }
+
+    async fn update_golden(
+        &self,
+        request: Request<Streaming<UpdateGoldenRequest>>,
+    ) -> Result<Response<Answers<UpdateGoldenResponse>>, Status> {
+        let mut said = request.into_inner();
+        let Some(ToUpdate::Golden(what)) = said.message().await?.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("the first message says which tree it is to be"));
+        };
+        absolute(&what.directory)?;
+        let (give, pieces) = mpsc::channel::<Bytes>(AHEAD);
+        // Ends with the caller, or with the thread that takes the pieces.
+        tokio::spawn(async move {
+            while let Ok(Some(UpdateGoldenRequest { message: Some(ToUpdate::Piece(piece)) })) = said.message().await {
+                if give.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let goldens = Arc::clone(&self.goldens);
+        Ok(Response::new(Answers::of(move |stop, answer| {
+            let tell = |message| answer(UpdateGoldenResponse { message: Some(message) });
+            let last = match goldens.update(&stop.0, &what, Pieces(pieces), tell) {
+                Ok(()) => Updated::Done(true),
+                Err(failure) => Updated::Failure(failure),
+            };
+            // Whoever is gone needn't know.
+            let _ = tell(last);
+        })))
+    }
+
+    async fn copy_golden(&self, request: Request<CopyGoldenRequest>) -> Result<Response<CopyGoldenResponse>, Status> {
+        let what = request.into_inner();
+        absolute(&what.golden)?;
+        absolute(what.put.as_ref().map(|put| &put.directory[..]).unwrap_or_default())?;
+        let stop = Stop::default();
+        let (stopped, goldens, notes) = (Arc::clone(&stop.0), Arc::clone(&self.goldens), Arc::clone(&self.notes));
+        let copied = apart(move || goldens.copy(&stopped, &what, &notes)).await.ok_or_else(broken)?;
+        drop(stop);
+        Ok(Response::new(CopyGoldenResponse { failure: copied.err() }))
     }
 }
 

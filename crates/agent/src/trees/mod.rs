@@ -3,6 +3,7 @@
 //! - `transfer`: a thread for each transfer, and the pieces between it and the caller's stream;
 //! - `put`: a tree out of a stream into a directory;
 //! - `take`: what stands somewhere, into a stream;
+//! - `goldens`: trees kept ready, to make others of;
 //! - `pack`: what changed, as an archive into a stream;
 //! - `watch`: what is touched, while it is;
 //! - `notes`: what directories looked like, and what is different now.
@@ -10,6 +11,7 @@
 //! All of it waits for files, on threads that end with their call. What trees, streams and changes are is the business of the tree
 //! crate: here is what a call asks of it, and how its errors are told.
 
+mod goldens;
 mod notes;
 mod pack;
 mod put;
@@ -21,6 +23,7 @@ use executr_agent_protocol::v1::Failure;
 use executr_tree::stream::{StreamError, TakingError};
 use executr_tree::{LookError, MaterialiseError};
 
+pub(crate) use goldens::Goldens;
 pub(crate) use notes::Notes;
 pub(crate) use pack::pack;
 pub(crate) use put::put;

@@ -193,6 +193,45 @@ async fn what_is_touched_is_told_while_it_is() {
     rig.ended().await;
 }
 
+#[tokio::test]
+async fn a_golden_tree_is_brought_up_to_date_by_what_differs_and_copied() {
+    let rig = Rig::new().await;
+    let agent = rig.agent().await;
+    let (source, golden) = (rig.path("source"), rig.path("golden"));
+    fs::create_dir(&source).unwrap();
+    make(&source);
+    let update = async |known: Option<Arc<executr_tree::Manifest>>| {
+        let tree = whole(&source);
+        let manifest = Arc::new(tree.manifest().clone());
+        let known = move |digest| known.clone().filter(|known| known.outline_digest() == digest);
+        let sent = within(agent.update_golden(&golden, Arc::clone(&manifest), Arc::new(tree), &known)).await.unwrap();
+        (manifest, sent)
+    };
+    let (first, sent) = update(None).await;
+    assert!(sent > 6 << 20);
+    let digest = first.outline_digest();
+    within(agent.copy_golden(&golden, digest, to(&rig.path("job")))).await.unwrap();
+    assert_eq!(whole(&rig.path("job")).digest(), whole(&source).digest());
+    assert!(within(agent.changes(rig.path("job"))).await.unwrap().is_empty(), "it was noted");
+    assert!(update(None).await.1 < 100, "it is there already");
+    fs::write(source.join("d1/e1/f1"), "changed").unwrap();
+    let (second, sent) = update(Some(Arc::clone(&first))).await;
+    assert!(sent < 500, "{sent} bytes for one file");
+    let refused = within(agent.copy_golden(&golden, digest, to(&rig.path("other")))).await.unwrap_err();
+    assert!(matches!(refused, TreeError::There(_)), "it is another one now");
+    within(agent.copy_golden(&golden, second.outline_digest(), to(&rig.path("other")))).await.unwrap();
+    assert_eq!(whole(&rig.path("other")).digest(), whole(&source).digest());
+    fs::write(source.join("d1/e1/f1"), "gone in a moment").unwrap();
+    let tree = whole(&source);
+    let manifest = Arc::new(tree.manifest().clone());
+    let nothing: Arc<dyn BlobSource> = Arc::new(BlobDir::open(rig.path("blobs")).unwrap());
+    let missing = within(agent.update_golden(&golden, manifest, nothing, &|_| None)).await.unwrap_err();
+    assert!(matches!(missing, TreeError::Here(StreamError::Missing(_))), "{missing}");
+    let (third, _) = update(None).await;
+    within(agent.copy_golden(&golden, third.outline_digest(), to(&rig.path("third")))).await.unwrap();
+    assert_eq!(whole(&rig.path("third")).digest(), whole(&source).digest());
+}
+
 /// A way to the agent that is cut after so many bytes, once.
 struct CutDial {
     dial: UnixDial,

@@ -5,6 +5,7 @@
 //! - `task`: one task, through any number of cuts;
 //! - `files`: single files and directories there;
 //! - `trees`: whole trees of them;
+//! - `golden`: trees kept there to make others of;
 //! - `error`: what can go wrong.
 //!
 //! A connection serves everything that is asked of an agent; when it breaks, the next one who needs it makes another, and finds
@@ -14,6 +15,7 @@ mod connection;
 mod dial;
 mod error;
 mod files;
+mod golden;
 mod task;
 mod trees;
 
@@ -34,6 +36,7 @@ pub use connection::Wired;
 pub use dial::{Dial, Duplex, OneStream, TcpDial, UnixDial};
 pub use error::AgentError;
 pub use files::FileContent;
+pub use golden::KnownManifests;
 pub use task::{AgentTask, TaskNote};
 pub use trees::{Packed, PutTree, TakeTree, Touched, TreeError, TreeWatch};
 

@@ -39,7 +39,7 @@ use crate::v1::{
 pub use crate::v1::PutTree;
 
 /// Pieces that are read ahead of what is sent, or received ahead of what is written: a mebibyte.
-const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 4;
 
 /// Changes in one message.
 const TOGETHER: usize = 4096;
@@ -338,14 +338,14 @@ fn understood(change: crate::v1::Change) -> Result<Change, AgentError> {
     Ok(Change { path, news, is_directory: change.directory })
 }
 
-fn trees(wired: Wired) -> TreesClient<Wired> {
+pub(super) fn trees(wired: Wired) -> TreesClient<Wired> {
     TreesClient::with_origin(wired, Wired::origin())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }
 
 /// What a thread sends.
-struct Requests<T>(mpsc::Receiver<T>);
+pub(super) struct Requests<T>(pub(super) mpsc::Receiver<T>);
 
 impl<T> Stream for Requests<T> {
     type Item = T;
