@@ -39,6 +39,16 @@ impl Exit {
         }
     }
 
+    /// How `exec` ends whose command ended so.
+    pub(crate) fn of_command(code: i32) -> Self {
+        u8::try_from(code).map_or(Self::NO_RESULT, Self)
+    }
+
+    /// As shells tell the end by a signal.
+    pub(crate) fn of_signal(signal: i32) -> Self {
+        Self::of_command(128 + signal)
+    }
+
     /// The same for a command whose other exit codes are a job's: none of Executr's own stands in their way.
     pub(crate) fn beside_a_jobs(self) -> Self {
         match self {

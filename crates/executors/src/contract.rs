@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 
 use crate::command::CommandError;
 use crate::oci::ContainerError;
-pub use console::{Console, ConsoleEvent, ConsolePlan, Consoles, MAX_CONSOLE_INPUT, Terminal};
+pub use console::{Console, ConsolePlan, Consoles, MAX_CONSOLE_INPUT, Terminal};
 pub use executr_agent_protocol::driver::{
     Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
     Stream, Usage,

@@ -174,6 +174,38 @@ impl fmt::Debug for ConsoleLine {
     }
 }
 
+/// Why frames aren't passed on any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The last was.
+    End,
+    /// One of the two is gone.
+    Gone,
+}
+
+/// Passes frames on as they come, and tells `seen` of each that isn't just a sign of life.
+pub async fn pass(from: &mut ConsoleFrames, to: &mut ConsoleSink, mut seen: impl FnMut()) -> Passed {
+    while let Some(Ok(frame)) = from.next().await {
+        let is_last = matches!(frame, ConsoleFrame::End(_));
+        if !matches!(frame, ConsoleFrame::Alive) {
+            seen();
+        }
+        if to.send(frame).await.is_err() {
+            return Passed::Gone;
+        }
+        if is_last {
+            return Passed::End;
+        }
+    }
+    Passed::Gone
+}
+
+/// After the last word was said: waits until the other end has heard it and goes. A connection that is closed while something
+/// said by the other end lies there unread may lose the word.
+pub async fn linger(frames: &mut ConsoleFrames) {
+    while let Some(Ok(_)) = frames.next().await {}
+}
+
 /// How much more may be sent to the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsoleWindow(u32);

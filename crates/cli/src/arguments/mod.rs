@@ -5,6 +5,7 @@
 
 mod admin;
 mod connection;
+mod exec;
 mod executor;
 mod job;
 mod jobs;
@@ -23,6 +24,7 @@ pub(crate) use admin::{
     CompletionsArgs, ExecutorsArgs, MigrateArgs, StatsArgs, TokenArgs, TokenCommand, TokenPlaceArgs,
 };
 pub(crate) use connection::{ConnectionArgs, CredentialArgs, DEFAULT_SERVER, TokenSource};
+pub(crate) use exec::ExecArgs;
 pub(crate) use executor::{ExecutorArgs, ExecutorChoices, UpArgs};
 pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     List(ListArgs),
     Status(StatusArgs),
     Logs(LogsArgs),
+    Exec(Box<ExecArgs>),
     Cancel(CancelArgs),
     Wait(WaitArgs),
     Check(CheckArgs),

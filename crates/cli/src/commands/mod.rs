@@ -6,6 +6,7 @@ mod clean;
 mod completions;
 mod digest;
 mod doctor;
+mod exec;
 mod executor;
 mod executors;
 mod follow;
@@ -45,6 +46,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Submit(arguments) => here(submit::submit(*arguments)),
         Command::List(arguments) => here(list::list(arguments)),
         Command::Status(arguments) => here(status::status(arguments)),
+        Command::Exec(arguments) => here(exec::exec(*arguments)),
         Command::Logs(arguments) => here(logs::logs(arguments)),
         Command::Cancel(arguments) => here(cancel::cancel(arguments)),
         Command::Wait(arguments) => here(wait::wait(arguments)),

@@ -4,6 +4,7 @@
 //! ```text
 //! workflows/<id>/run.json     what it is and how it stands
 //! workflows/<id>/…            its database, its jobs while they run
+//! workflows/<id>/consoles     a socket: where that process takes calls of `executr exec`
 //! workflows/<id>.lock         held by the process that has it open
 //! ```
 
@@ -186,6 +187,11 @@ impl KeptRuns {
 }
 
 impl KeptNote {
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn open(self) -> Result<(KeptRun, RunNote)> {
         let lock = lock(&self.path)?.ok_or_else(|| {
             Failure::new(Exit::FAILURE, "the run is still going on in another process")

@@ -35,6 +35,7 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ use tokio::time::Instant;
 use crate::binary_cache::BinaryCache;
 use crate::consoles::{Consoles, Here};
 use crate::host::{HostContext, Inherit, Policy};
-use crate::kept::{KeptDirectories, KeptDirectory};
+use crate::kept::{KeptDirectories, KeptDirectory, KeptNote};
 use crate::masking::OutputMasking;
 use crate::output::{OutputFeed, OutputOptions, Tail};
 use crate::providers::Providers;
@@ -258,12 +259,39 @@ impl Attempt<'_> {
     async fn run_and_leave(&mut self, sandbox: &mut dyn Sandbox) -> Progress {
         let kept = self.keep(sandbox);
         let progress = self.run_in(sandbox).await;
+        let note = kept.as_ref().and_then(|(_, kept)| self.note_for(sandbox.directory(), &kept.path));
         self.here.over().await;
         self.leave(sandbox).await;
         if let Some((directories, directory)) = kept.filter(|(_, kept)| kept.path.exists()) {
-            directories.note(directory);
+            directories.note(directory, note.as_ref());
         }
         progress
+    }
+
+    /// What is noted of a directory that goes from `from` to `to`.
+    fn note_for(&self, from: &Path, to: &Path) -> Option<KeptNote> {
+        let env = self.here.environment()?;
+        let (from, to) = (from.to_str()?, to.to_str()?);
+        let kind = self.spec.workflow.as_ref().map_or(ExecutorKind::Local, |workflow| workflow.executor.kind);
+        let mut note = KeptNote {
+            elsewhere: match kind {
+                ExecutorKind::Oci => Some("a container".to_owned()),
+                ExecutorKind::Command => Some("the place its executor's command led to".to_owned()),
+                _ => None,
+            },
+            ..KeptNote::default()
+        };
+        for variable in &env {
+            let variable = String::from_utf8_lossy(variable);
+            let Some((name, value)) = variable.split_once('=') else { continue };
+            let is_secret = self.secrets.contains(value) || self.masking.text(value.to_owned()) != value;
+            if is_secret || value.contains(char::REPLACEMENT_CHARACTER) {
+                note.left_out.push(name.to_owned());
+            } else {
+                note.env.insert(name.to_owned(), value.replace(from, to));
+            }
+        }
+        Some(note)
     }
 
     /// As in any other place, with what that does by itself around it.

@@ -119,6 +119,14 @@ impl Here {
         self.spot.place.send_replace(Place::There(Arc::new(There { consoles: self.consoles.clone(), env, workdir })));
     }
 
+    /// What the current step has as environment, or the last one had; `None` before the first, and afterwards.
+    pub(crate) fn environment(&self) -> Option<Vec<Bytes>> {
+        match &*self.spot.place.borrow() {
+            Place::There(there) => Some(there.env.clone()),
+            Place::NotYet | Place::Over => None,
+        }
+    }
+
     /// The attempt leaves its sandbox: returns when no console is left in there.
     pub(crate) async fn over(&self) {
         self.spot.place.send_replace(Place::Over);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use executr_api::console::{
     CONSOLE_ALIVE, CONSOLE_SILENCE, CONSOLE_WINDOW, ConsoleAsk, ConsoleEnd, ConsoleFrame, ConsoleLine, ConsoleOrder,
-    ConsoleWindow,
+    ConsoleWindow, linger,
 };
 use executr_api::output::Stream;
 use executr_api::{ApiError, WorkerApi};
-use executr_executors::contract::{self, Console, ConsoleEvent, ConsolePlan, Exit, StartFailed, StartPhase};
+use executr_executors::contract::{self, Console, ConsolePlan, Event, Exit, StartFailed, StartPhase};
 use executr_spec::JobId;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::watch;
@@ -62,9 +62,13 @@ pub(super) async fn serve(consoles: Consoles, api: Arc<dyn WorkerApi>, order: Co
         Err(Stop::Gone) => return tracing::info!(%job, by, "a console is over: its caller is gone"),
     };
     tracing::info!(%job, by, ?end, "a console is over");
+    let goodbye = async {
+        session.line.sink.send(ConsoleFrame::End(end)).await?;
+        linger(&mut session.line.frames).await;
+        Ok::<(), ApiError>(())
+    };
     // Nobody may be there to take it.
-    let _ = timeout(GOODBYE, session.line.sink.send(ConsoleFrame::End(end))).await;
-    let _ = timeout(GOODBYE, session.line.sink.close()).await;
+    let _ = timeout(GOODBYE, goodbye).await;
 }
 
 struct Session {
@@ -227,27 +231,27 @@ impl Session {
                 event = console.next(), if waiting.is_none() => event.map_err(lost)?,
             };
             match event {
-                Some(ConsoleEvent::Started) => self.line.sink.send(ConsoleFrame::Started).await?,
-                Some(ConsoleEvent::Output { stream, data }) => {
+                Some(Event::Started { .. }) => self.line.sink.send(ConsoleFrame::Started).await?,
+                Some(Event::Output { stream, data, .. }) => {
                     let stream = match stream {
                         contract::Stream::Stdout => Stream::Stdout,
                         contract::Stream::Stderr => Stream::Stderr,
                     };
                     waiting = Some((stream, data)).filter(|(_, data)| !data.is_empty());
                 }
-                Some(ConsoleEvent::InputTaken(all)) => {
+                Some(Event::InputTaken { offset: all }) => {
                     let more = u32::try_from(all.saturating_sub(taken)).unwrap_or(u32::MAX);
                     taken = all;
                     self.untaken = self.untaken.saturating_sub(more);
                     self.line.sink.send(ConsoleFrame::Taken(more)).await?;
                 }
-                Some(ConsoleEvent::Ended(ended)) => {
+                Some(Event::Ended(ended)) => {
                     return Ok(Attended::Ended(match ended.exit {
                         Exit::Code(code) => ConsoleEnd::Exited { code },
                         Exit::Signal(signal) => ConsoleEnd::Signalled { signal },
                     }));
                 }
-                Some(ConsoleEvent::StartFailed(failed)) => return Ok(Attended::NotStarted(failed)),
+                Some(Event::StartFailed(failed)) => return Ok(Attended::NotStarted(failed)),
                 None => return Err(Stop::Because("the command's end was never told".to_owned())),
             }
         }

@@ -5,8 +5,8 @@ use executr_api::console::{ConsoleAsk, ConsoleEnd, ConsoleFrame, ConsoleLine, Co
 use executr_api::output::OutputChunk;
 use executr_api::{ApiError, ByteStream, ErrorCode, Fence, Orders, Report};
 use executr_executors::contract::{
-    Console, ConsoleEvent, ConsolePlan, Ended, ExecutorError, Exit, Failure, MAX_CONSOLE_INPUT, PeakMemory,
-    StartFailed, StartPhase, Stream, Usage,
+    Console, ConsolePlan, Ended, Event, ExecutorError, Exit, Failure, MAX_CONSOLE_INPUT, PeakMemory, StartFailed,
+    StartPhase, Stream, Usage,
 };
 use executr_spec::Digest;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -28,7 +28,7 @@ struct Echoes {
 }
 
 struct Echo {
-    events: VecDeque<ConsoleEvent>,
+    events: VecDeque<Event>,
     taken: u64,
     woken: Arc<Notify>,
     ended: Arc<Mutex<Vec<Duration>>>,
@@ -48,17 +48,17 @@ impl contract::Consoles for Echoes {
             dies: false,
         };
         echo.say(if plan.argv[0] == self.there {
-            ConsoleEvent::Started
+            Event::Started { pid: 1 }
         } else {
             let failure = Failure { errno: 2, message: "there is no such program".to_owned(), path: PathBuf::new() };
-            ConsoleEvent::StartFailed(StartFailed { phase: StartPhase::Exec, failure, removal_failure: None })
+            Event::StartFailed(StartFailed { phase: StartPhase::Exec, failure, removal_failure: None })
         });
         Ok(Box::new(echo))
     }
 }
 
 impl Echo {
-    fn say(&mut self, event: ConsoleEvent) {
+    fn say(&mut self, event: Event) {
         self.events.push_back(event);
         self.woken.notify_one();
     }
@@ -70,18 +70,13 @@ impl Echo {
             peak_memory: 0,
             peak_memory_of: PeakMemory::LargestProcess,
         };
-        self.say(ConsoleEvent::Ended(Ended {
-            exit: Exit::Code(code),
-            usage,
-            oom_killed: false,
-            removal_failure: None,
-        }));
+        self.say(Event::Ended(Ended { exit: Exit::Code(code), usage, oom_killed: false, removal_failure: None }));
     }
 }
 
 #[async_trait]
 impl Console for Echo {
-    async fn next(&mut self) -> Result<Option<ConsoleEvent>, ExecutorError> {
+    async fn next(&mut self) -> Result<Option<Event>, ExecutorError> {
         loop {
             if self.dies {
                 if let Some(let_go) = self.let_go.take() {
@@ -98,8 +93,8 @@ impl Console for Echo {
 
     async fn write_input(&mut self, data: Bytes, last: bool) -> Result<(), ExecutorError> {
         self.taken += data.len() as u64;
-        self.say(ConsoleEvent::InputTaken(self.taken));
-        self.say(ConsoleEvent::Output { stream: Stream::Stdout, data });
+        self.say(Event::InputTaken { offset: self.taken });
+        self.say(Event::Output { stream: Stream::Stdout, offset: 0, data });
         if last {
             self.exit(7);
         }
@@ -107,7 +102,7 @@ impl Console for Echo {
     }
 
     async fn resize(&mut self, rows: u16, columns: u16) -> Result<(), ExecutorError> {
-        self.say(ConsoleEvent::Output { stream: Stream::Stdout, data: format!("{rows}x{columns}").into() });
+        self.say(Event::Output { stream: Stream::Stdout, offset: 0, data: format!("{rows}x{columns}").into() });
         Ok(())
     }
 

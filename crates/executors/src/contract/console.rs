@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Ended, ExecutorError, StartFailed, Stream};
+use super::{Event, ExecutorError};
 
 /// Opens consoles in one sandbox. May be used while a step runs there; not any more once the sandbox is cleaned up.
 #[async_trait]
@@ -42,38 +42,18 @@ pub struct Terminal {
     pub kind: Option<String>,
 }
 
-/// What happens in a console, in this order: `Started`, any number of `Output` and `InputTaken`, `Ended`; or `StartFailed`
-/// alone.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ConsoleEvent {
-    /// The command runs.
-    Started,
-    /// It wrote something.
-    Output {
-        /// Where; with a terminal always standard output.
-        stream: Stream,
-        /// The bytes.
-        data: Bytes,
-    },
-    /// So many bytes of its input, since the start, were taken, or dropped because nobody reads them any more.
-    InputTaken(u64),
-    /// It is over, and no process of its tree is left.
-    Ended(Ended),
-    /// It couldn't be started.
-    StartFailed(StartFailed),
-}
-
 /// The most bytes of input that may be on the way to a command that it hasn't taken.
 pub const MAX_CONSOLE_INPUT: u32 = 256 << 10;
 
 /// A command that was started. Dropped before its end, its tree is ended at once.
 #[async_trait]
 pub trait Console: Send {
-    /// What happens next; `None` after the end. The future may be dropped and asked for again without loss.
+    /// What happens next, as with a step's execution, and how much of its input is taken; with a terminal all output is of
+    /// standard output. `None` after the end. The future may be dropped and asked for again without loss.
     ///
     /// # Errors
     /// When the place is lost, and with it the command.
-    async fn next(&mut self) -> Result<Option<ConsoleEvent>, ExecutorError>;
+    async fn next(&mut self) -> Result<Option<Event>, ExecutorError>;
 
     /// Writes to its standard input; with `last` nothing comes behind. No more than [`MAX_CONSOLE_INPUT`] may be on the way.
     ///

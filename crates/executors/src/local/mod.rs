@@ -2,6 +2,7 @@
 //!
 //! - [`workspace`]: the keepers, one per job at a time, reused from job to job;
 //! - [`sandbox`]: one attempt's directory and the keeper that works for it;
+//! - [`console`]: commands of people beside it, each with a keeper of its own;
 //! - [`work_directory`]: where job directories lie, whose they are, and what dead owners left;
 //! - [`sweeper`]: the same for who cleans up without a worker.
 //!
@@ -9,6 +10,7 @@
 //!
 //! A job with one step costs one round trip: the keeper makes the directory, runs the step and removes the directory.
 
+mod console;
 mod sandbox;
 mod sweeper;
 mod work_directory;

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use executr_agent_protocol::driver::{File, Keeper, StartTask, Task};
+use executr_agent_protocol::driver::{File, Keeper, KeeperSource, StartTask, Task};
 use executr_spec::workflow::ModifiedFiles;
 use executr_tree::{Changes, MadeTree, Packed};
 
+use super::console::LocalConsoles;
 use super::work_directory::{JobPlace, SCRIPT};
 use super::workspace::{Pool, Resting, RunAs, remove};
 use crate::contract::{
@@ -40,6 +41,8 @@ pub(super) struct LocalSandbox {
     keeper: Option<Keeper>,
     /// The keeper failed: nothing it ran goes on, and it needs a successor.
     lost: bool,
+    /// Where there are more.
+    source: KeeperSource,
     pool: Pool,
     place: JobPlace,
     /// Where steps start.
@@ -60,7 +63,14 @@ pub(super) struct LocalSandbox {
 }
 
 impl LocalSandbox {
-    pub(super) fn new(keeper: Keeper, pool: Pool, place: JobPlace, job: JobPlan, run_as: Arc<RunAs>) -> Self {
+    pub(super) fn new(
+        keeper: Keeper,
+        source: KeeperSource,
+        pool: Pool,
+        place: JobPlace,
+        job: JobPlan,
+        run_as: Arc<RunAs>,
+    ) -> Self {
         // What is in a directory that was there before may be somebody else's.
         let to_give = job.place != Place::Sandbox && !run_as.user.is_empty();
         let (start, directory) = match job.place {
@@ -70,6 +80,7 @@ impl LocalSandbox {
         Self {
             keeper: Some(keeper),
             lost: false,
+            source,
             pool,
             place,
             start,
@@ -287,6 +298,10 @@ impl Sandbox for LocalSandbox {
             }
         };
         Ok(Box::new(LocalExecution { task, creates, removes, directory: &mut self.directory, lost: &mut self.lost }))
+    }
+
+    fn consoles(&self) -> Option<Arc<dyn contract::Consoles>> {
+        LocalConsoles::of(&self.source, &self.start, self.limits, &self.run_as)
     }
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {

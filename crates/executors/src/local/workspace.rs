@@ -109,7 +109,14 @@ impl Workspace for LocalWorkspace {
             .place(&job.job.to_string(), job.attempt)
             .map_err(|source| ExecutorError::Directory { path: self.work.path().to_owned(), source })?;
         let keeper = self.keeper().await?;
-        Ok(Box::new(LocalSandbox::new(keeper, Arc::clone(&self.pool), place, job, Arc::clone(&self.run_as))))
+        Ok(Box::new(LocalSandbox::new(
+            keeper,
+            self.source.clone(),
+            Arc::clone(&self.pool),
+            place,
+            job,
+            Arc::clone(&self.run_as),
+        )))
     }
 
     async fn cleanup(&self) {

@@ -15,8 +15,8 @@ use super::container::{Container, Purpose};
 use super::host::OciHost;
 use super::options::{Mode, OciOptions};
 use crate::contract::{
-    Act, Execution, ExecutorError, FileToPut, Handover, JobPlan, LimitOffers, Limits, Offer, Place, PutTo, Sandbox,
-    StepPlan, TakeFrom, TreeAtHand, Workspace,
+    Act, Consoles, Execution, ExecutorError, FileToPut, Handover, JobPlan, LimitOffers, Limits, Offer, Place, PutTo,
+    Sandbox, StepPlan, TakeFrom, TreeAtHand, Workspace,
 };
 
 /// Containers, as one executor of a workflow wants them.
@@ -199,6 +199,10 @@ impl Sandbox for ContainedSandbox {
 
     async fn execute(&mut self, step: StepPlan) -> Result<Box<dyn Execution + '_>, ExecutorError> {
         self.place.execute(step).await
+    }
+
+    fn consoles(&self) -> Option<Arc<dyn Consoles>> {
+        self.place.consoles()
     }
 
     async fn cleanup(&mut self) -> Result<(), ExecutorError> {

@@ -8,12 +8,10 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode};
-use executr_api::console::{
-    CONSOLE_PROTOCOL, ConsoleEnd, ConsoleFrame, ConsoleFrames, ConsoleId, ConsoleLine, ConsoleSink,
-};
+use executr_api::console::{CONSOLE_PROTOCOL, ConsoleEnd, ConsoleFrame, ConsoleId, ConsoleLine, Passed, linger, pass};
 use executr_api::{ApiError, ErrorCode, WorkerApi};
 use executr_spec::JobId;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::SinkExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
@@ -112,46 +110,28 @@ impl Upgrade {
 /// Passes frames on between the two ends until one of them is done.
 async fn relay(host: ConsoleLine, caller: ConsoleLine, idle: Duration, stopping: CancellationToken) {
     let moved = Mutex::new(Instant::now());
-    let (mut to_caller, mut to_host) = (caller.sink, host.sink);
+    let moves = || *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    let ConsoleLine { sink: mut to_caller, frames: mut from_caller } = caller;
+    let ConsoleLine { sink: mut to_host, frames: mut from_host } = host;
     let why = tokio::select! {
-        ended = pass(host.frames, &mut to_caller, &moved) => match ended {
+        passed = pass(&mut from_host, &mut to_caller, moves) => match passed {
             Passed::End => None,
             Passed::Gone => Some("the connection to the job's executor was lost; the command was ended"),
         },
         // It is told by what is dropped here.
-        _ = pass(caller.frames, &mut to_host, &moved) => return,
+        _ = pass(&mut from_caller, &mut to_host, moves) => return,
         () = stopping.cancelled() => Some("the server is stopping; the command was ended"),
         () = still(&moved, idle) => Some("nothing was typed or written for too long; the command was ended"),
     };
-    if let Some(why) = why {
-        let told = to_caller.send(ConsoleFrame::End(ConsoleEnd::because(why)));
-        // Nobody may be there to be told, or to take it.
-        let _ = tokio::time::timeout(GOODBYE, told).await;
-    }
-}
-
-/// Why no more frames are passed on.
-enum Passed {
-    /// The last was.
-    End,
-    /// One of the two ends is gone.
-    Gone,
-}
-
-async fn pass(mut from: ConsoleFrames, to: &mut ConsoleSink, moved: &Mutex<Instant>) -> Passed {
-    while let Some(Ok(frame)) = from.next().await {
-        let is_last = matches!(frame, ConsoleFrame::End(_));
-        if !matches!(frame, ConsoleFrame::Alive) {
-            *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    let goodbye = async {
+        if let Some(why) = why {
+            to_caller.send(ConsoleFrame::End(ConsoleEnd::because(why))).await?;
         }
-        if to.send(frame).await.is_err() {
-            return Passed::Gone;
-        }
-        if is_last {
-            return Passed::End;
-        }
-    }
-    Passed::Gone
+        linger(&mut from_caller).await;
+        Ok::<(), ApiError>(())
+    };
+    // Nobody may be there to be told, or to take it.
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
 }
 
 /// Returns when nothing has moved for so long.

@@ -16,7 +16,7 @@ use super::{load, modified, picture, source};
 use crate::arguments::{WorkflowArgs, WorkflowHereArgs};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::services::{KeptRun, KeptRuns, RunNote, Signals, open_run, rules_here, worker};
+use crate::services::{ConsoleSocket, KeptRun, KeptRuns, RunNote, Signals, open_run, rules_here, worker};
 use crate::show::now;
 use crate::show::run::{FormatName, RunShow};
 
@@ -226,6 +226,8 @@ impl Process {
         let Some(worker) = self.worker.take() else {
             return Err(Failure::doing("work on the run", "this process has a run already"));
         };
+        let socket = ConsoleSocket::listen(self.directory.path(), &self.coordinator, run);
+        let _socket = socket.inspect_err(|error| tracing::warn!(%error, "`executr exec` can't reach this run")).ok();
         let (handle, shutdown) = ShutdownHandle::new();
         let mut working = tokio::spawn(worker.run(Arc::new(self.coordinator.clone()), shutdown));
         let mut how = RunCancel::InOrder;
