@@ -15,4 +15,5 @@ pub mod registry;
 pub mod rootfs;
 pub mod run;
 pub mod shell;
+pub mod terminal;
 pub mod usage;

@@ -9,6 +9,7 @@ mod cancelling;
 mod choosing;
 mod commanded;
 mod commands;
+mod consoles;
 mod containers;
 mod faults;
 mod fleet;
