@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod changes;
 pub mod claims;
 pub mod idle;
+pub mod images;
 pub mod keepers;
 pub mod latency;
 pub mod memory;
@@ -34,7 +35,7 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 19] = [
+pub const ALL: [Measure; 21] = [
     ("keepers", keepers::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
@@ -53,5 +54,7 @@ pub const ALL: [Measure; 19] = [
     ("artifact", trees::artifact),
     ("changed", changes::changed),
     ("tree-into-directory", changes::into_directory),
+    ("image-pull", images::pull),
+    ("image-build", images::build),
     ("workflows", workflows::measure),
 ];

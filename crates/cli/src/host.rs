@@ -57,6 +57,11 @@ pub(crate) fn registry_logins() -> Vec<PathBuf> {
     podman.into_iter().chain(docker).collect()
 }
 
+/// A variable's value, if it is text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The whole environment.
 pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()

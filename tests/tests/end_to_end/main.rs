@@ -14,6 +14,7 @@ mod containers;
 mod faults;
 mod fleet;
 mod http;
+mod images;
 mod lines;
 mod looking;
 mod machine;

@@ -7,6 +7,7 @@ mod admin;
 mod connection;
 mod exec;
 mod executor;
+mod image;
 mod job;
 mod jobs;
 mod logging;
@@ -26,6 +27,10 @@ pub(crate) use admin::{
 pub(crate) use connection::{ConnectionArgs, CredentialArgs, DEFAULT_SERVER, TokenSource};
 pub(crate) use exec::ExecArgs;
 pub(crate) use executor::{ExecutorArgs, ExecutorChoices, UpArgs};
+pub(crate) use image::{
+    ImageArgs, ImageBuildArgs, ImageCommand, ImageListArgs, ImagePullArgs, ImagePushArgs, ImageRmArgs, ImageStoreArgs,
+    Placed, RegistryArgs, Target,
+};
 pub(crate) use job::{RunArgs, SubmitArgs};
 pub(crate) use jobs::{CancelArgs, ListArgs, LogsArgs, StatusArgs, StreamChoice, WaitArgs};
 pub(crate) use logging::{LogFormat, LogLevel, LoggingArgs};
@@ -83,6 +88,7 @@ pub(crate) enum Command {
     Executors(ExecutorsArgs),
     Token(TokenArgs),
     Migrate(MigrateArgs),
+    Image(ImageArgs),
     Doctor(DoctorArgs),
     Clean(CleanArgs),
     Completions(CompletionsArgs),

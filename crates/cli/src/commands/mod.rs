@@ -10,6 +10,7 @@ mod exec;
 mod executor;
 mod executors;
 mod follow;
+mod image;
 mod list;
 mod logs;
 mod look;
@@ -60,6 +61,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<Exit> {
         Command::Executors(arguments) => here(executors::executors(arguments)),
         Command::Token(arguments) => here(token::token(arguments.command)),
         Command::Migrate(arguments) => here(migrate::migrate(&arguments.database)),
+        Command::Image(arguments) => everywhere(image::image(arguments.command)),
         Command::Doctor(arguments) => here(doctor::doctor(arguments)),
         Command::Clean(arguments) => here(clean::clean(arguments)),
         Command::Completions(arguments) => completions::completions(arguments.shell),

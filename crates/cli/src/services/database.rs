@@ -16,6 +16,9 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::host;
 
+/// Below the data directory, images and what containers without a daemon unpack of them.
+pub(crate) const IMAGES: &str = "images";
+
 /// Below the data directory, the blobs of trees that runs on this machine use.
 pub(crate) const TREES: &str = "trees";
 

@@ -14,7 +14,7 @@ pub(crate) mod worker;
 
 pub(crate) use console_socket::{ConsoleSocket, call, is_beginning};
 pub(crate) use database::{
-    TREES, data_directory, make_directory, migrate, open, open_for_now, open_run, place, rules, rules_here,
+    IMAGES, TREES, data_directory, make_directory, migrate, open, open_for_now, open_run, place, rules, rules_here,
 };
 pub(crate) use kept_runs::{ComingBack, KeptNote, KeptRun, KeptRuns, RunNote};
 pub(crate) use leftovers::{Leftovers, sweepers};

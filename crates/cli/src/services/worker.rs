@@ -157,7 +157,7 @@ fn direct(data: &Path) -> Option<DirectOptions> {
     let access = Access { credentials, ..Access::default() };
     Some(DirectOptions {
         state: data.join("containers"),
-        images: std::sync::Arc::new(StoredImages::new(data.join("images"), StoreOptions::default(), access)),
+        images: std::sync::Arc::new(StoredImages::new(data.join(super::IMAGES), StoreOptions::default(), access)),
         programs: host::program_directories(),
     })
 }

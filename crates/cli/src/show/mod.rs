@@ -3,6 +3,7 @@
 //! Nothing here asks a server; everything here is given what it shows, the time, and whether there is a terminal.
 
 mod doctor;
+mod image;
 mod ink;
 mod job;
 mod json;
@@ -12,6 +13,7 @@ mod table;
 mod time;
 
 pub(crate) use doctor::write_report;
+pub(crate) use image::ImageProgress;
 pub(crate) use ink::{Ink, Paint};
 pub(crate) use job::{job_lines, jobs_table, status_paint};
 pub(crate) use json::write_json;

@@ -54,6 +54,12 @@ impl Progress {
         }
     }
 
+    /// Says something on standard error, above what changes there.
+    pub(crate) fn say(&self, text: &str) {
+        // A standard error that is gone is no reason to stop.
+        self.beside(|| drop(writeln!(io::stderr(), "{text}")));
+    }
+
     /// Says on standard error what a terminal shows anyway.
     pub(crate) fn say_in_pipe(&self, text: &str) {
         if self.bar.is_none() {
