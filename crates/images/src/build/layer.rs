@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::sync::mpsc;
 use std::time::SystemTime;
 
 use executr_spec::{Digest, Hasher};
@@ -70,8 +71,9 @@ fn write(
     listing: &Listing,
     file: File,
     compression: Compression,
-) -> Result<(Counted<BufWriter<File>>, Option<Digest>), BuildError> {
+) -> Result<(Counted<BufWriter<Settling>>, Option<Digest>), BuildError> {
     let failed = |error| BuildError::io("write the layer of", std::path::Path::new("/"))(error);
+    let file = Settling::new(file).map_err(failed)?;
     let out = Counted::new(BufWriter::with_capacity(256 * 1024, file));
     match compression {
         Compression::None => {
@@ -94,6 +96,48 @@ fn write(
             let diff_id = within.hasher.finish();
             Ok((within.inner.finish().map_err(failed)?, Some(diff_id)))
         }
+    }
+}
+
+/// Bytes that are written before the disk is told to take them.
+const TAKEN: usize = 4 << 20;
+
+/// A file that goes to the disk while it is written: whoever waits for that in the end doesn't wait long.
+struct Settling {
+    file: File,
+    since: usize,
+    /// Each message asks for what is written by then. A thread of its own waits for the disk.
+    asks: mpsc::SyncSender<()>,
+}
+
+impl Settling {
+    fn new(file: File) -> io::Result<Self> {
+        let (asks, asked) = mpsc::sync_channel(1);
+        let copy = file.try_clone()?;
+        std::thread::spawn(move || {
+            while asked.recv().is_ok() {
+                // Whether it worked is found out when all of it is synced.
+                drop(copy.sync_data());
+            }
+        });
+        Ok(Self { file, since: 0, asks })
+    }
+}
+
+impl Write for Settling {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.since += written;
+        if self.since >= TAKEN {
+            self.since = 0;
+            // While it waits for the disk it needs no further word.
+            let _ = self.asks.try_send(());
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

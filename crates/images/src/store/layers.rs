@@ -227,7 +227,9 @@ impl Drop for Room {
 
 fn write_facts(layer: &Path, facts: &LayerFacts) -> Result<(), ImageError> {
     let path = layer.join("facts");
-    let fresh = layer.join("facts.new");
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Several may have waited for the disk, and write the same.
+    let fresh = layer.join(format!("facts.{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     let write = || {
         fs::write(&fresh, serde_json::to_vec(facts)?)?;
         fs::rename(&fresh, &path)

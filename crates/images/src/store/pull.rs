@@ -304,9 +304,14 @@ impl ImageStore {
         };
         let (sender, receiver) = mpsc::channel(PIECES);
         let layers = self.layers.clone();
-        let unpacking = tokio::task::spawn_blocking(move || match here {
-            Some(file) => layers.unpack(&turn, layer, file),
-            None => layers.unpack(&turn, layer, Chunks::new(receiver)),
+        let unpacking = tokio::task::spawn_blocking(move || {
+            match here {
+                Some(file) => layers.unpack(&turn, layer, file)?,
+                None => layers.unpack(&turn, layer, Chunks::new(receiver))?,
+            }
+            drop(turn);
+            // Others are unpacked meanwhile: the disk is waited for beside that, not after it.
+            layers.settle(&[layer.digest])
         });
         let fetched = match &sources {
             Some(sources) if !is_here => sources.blob(&descriptor, sender, progress.as_ref()).await,
