@@ -34,6 +34,13 @@ fn server_executor_and_commands_speak_tls() {
     let mut executor = with_tls(&["executor", "--name", "w", "--work-dir", "work"]);
     let _executor = Background::start(&home, "executor", &mut executor);
     assert_eq!(succeed(&mut with_tls(&["submit", "--wait", "--", "echo", "sealed"])), "sealed\n");
+    // A connection that becomes a line, from both sides.
+    let id = succeed(&mut with_tls(&["submit", "--", "sleep", "1000"]));
+    eventually("a console in the job", || {
+        let output = with_tls(&["exec", id.trim(), "--", "echo", "sealed"]).output().unwrap();
+        (text(&output.stdout) == "sealed\n").then_some(())
+    });
+    succeed(&mut with_tls(&["cancel", id.trim()]));
     // Whom nobody vouches for is not talked to.
     let output = with_tls(&["list"]).env_remove("EXECUTR_CA_CERT").output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));

@@ -1,3 +1,5 @@
+//! A place where everything echoes, and callers who say what a test says.
+
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
