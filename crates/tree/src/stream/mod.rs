@@ -11,7 +11,7 @@
 //! - [`gather`]: making a tree and its blobs of that.
 //!
 //! No side holds more of files than some MiB per processor, however large they are; what there are names, sizes and digests of
-//! is in memory: about 150 bytes and the path for each file, at most [`MAX_MANIFEST`](crate::MAX_MANIFEST) on the way.
+//! is in memory: about 200 bytes and the path for each file, at most [`MAX_MANIFEST`](crate::MAX_MANIFEST) on the way.
 
 mod chunks;
 mod contents;
