@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod calling;
+mod cutting;
 mod foreign;
 mod input;
 mod rig;

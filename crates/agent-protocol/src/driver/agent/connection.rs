@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, Uri};
@@ -15,9 +14,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tonic::body::Body;
 use tower::Service;
 
-use super::Token;
 use super::dial::Duplex;
 use super::error::AgentError;
+use super::{AgentOptions, Token};
 
 /// Bytes an agent may send for one call before they are taken. Of a task no more is ever on the way than it keeps.
 const CALL_WINDOW: u32 = 4 * 1024 * 1024;
@@ -26,10 +25,6 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// Largest frame of HTTP/2 taken, in bytes.
 const FRAME: u32 = 256 * 1024;
-
-/// How often a silent agent is asked whether it is still there, and how long it may take to answer.
-const PING: Duration = Duration::from_secs(10);
-const PONG: Duration = Duration::from_secs(10);
 
 /// A connection. A clone is the same one; it ends with the last of them.
 #[derive(Clone)]
@@ -41,8 +36,8 @@ pub struct Wired {
 }
 
 impl Wired {
-    pub(super) async fn over(stream: Box<dyn Duplex>, token: Option<&Token>) -> Result<Self, AgentError> {
-        let token = match token {
+    pub(super) async fn over(stream: Box<dyn Duplex>, options: &AgentOptions) -> Result<Self, AgentError> {
+        let token = match &options.token {
             None => None,
             Some(Token(token)) => {
                 let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| AgentError::Token)?;
@@ -55,8 +50,8 @@ impl Wired {
             .initial_stream_window_size(CALL_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
+            .keep_alive_interval(options.ping)
+            .keep_alive_timeout(options.ping)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| AgentError::Connection(error.to_string()))?;

@@ -43,6 +43,9 @@ pub use trees::{Packed, PutTree, TakeTree, Touched, TreeError, TreeWatch};
 /// How long an agent may be out of reach, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a silent agent is taken to be there, unless told otherwise.
+const PING: Duration = Duration::from_secs(10);
+
 /// How much longer than its caller the agent waits: the caller is to give up first.
 const HEAD_START: Duration = Duration::from_secs(5);
 
@@ -63,11 +66,13 @@ pub struct AgentOptions {
     pub token: Option<Token>,
     /// The SHA-256 its program must have, in hexadecimal digits.
     pub digest: Option<String>,
+    /// How long it may be silent before it is asked whether it is still there, and then may take to answer.
+    pub ping: Duration,
 }
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        Self { patience: PATIENCE, token: None, digest: None }
+        Self { patience: PATIENCE, token: None, digest: None, ping: PING }
     }
 }
 
@@ -267,7 +272,7 @@ impl Agent {
 async fn call(dial: &dyn Dial, options: &AgentOptions) -> Result<(Wired, AgentFacts), AgentError> {
     let stream = dial.dial().await.map_err(AgentError::Dial)?;
     let answered = tokio::time::timeout(ANSWER, async {
-        let wired = Wired::over(stream, options.token.as_ref()).await?;
+        let wired = Wired::over(stream, options).await?;
         let mut client = AgentClient::with_origin(wired.clone(), Wired::origin());
         let hello = HelloRequest { protocol: PROTOCOL, digest: options.digest.is_some() };
         let answer = client.hello(hello).await.map_err(|status| AgentError::of(&status))?;
