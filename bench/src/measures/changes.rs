@@ -146,20 +146,20 @@ fn through_tar(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// An agent that serves on a socket.
-struct Serving {
+pub(super) struct Serving {
     process: Child,
     socket: PathBuf,
 }
 
 impl Serving {
-    fn start(place: &Path) -> io::Result<Self> {
+    pub(super) fn start(place: &Path) -> io::Result<Self> {
         let socket = place.join("socket");
         let mut command = Command::new(program::contained_agent());
         let process = command.args(["serve", "--socket"]).arg(&socket).stdin(Stdio::null()).spawn()?;
         Ok(Self { process, socket })
     }
 
-    async fn agent(&self) -> io::Result<Agent> {
+    pub(super) async fn agent(&self) -> io::Result<Agent> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match Agent::connect(Arc::new(UnixDial(self.socket.clone())), AgentOptions::default()).await {

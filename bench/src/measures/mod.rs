@@ -1,5 +1,6 @@
 //! What is measured, one idea a file. Each returns rows in which ours and the other's value come from this run.
 
+pub mod agent;
 pub mod cancel;
 pub mod changes;
 pub mod claims;
@@ -35,8 +36,9 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 21] = [
+pub const ALL: [Measure; 22] = [
     ("keepers", keepers::measure),
+    ("agent", agent::measure),
     ("throughput", throughput::measure),
     ("no-op", no_op::embedded),
     ("no-op-postgres", no_op::postgres),

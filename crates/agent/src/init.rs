@@ -27,6 +27,9 @@ const PASSED_ON: [i32; 6] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SI
 /// Those after which nobody is let in any more.
 const LAST: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
+/// How long nobody is let in after somebody couldn't be.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// How long it stays without a driver, unless told otherwise: long enough for one that has just started the container.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -110,16 +113,20 @@ impl Init {
         Ok(())
     }
 
-    fn signalled(&mut self, signal: i32) {
-        if signal == libc::SIGCHLD {
+    fn signalled(&mut self, signal: signals::Signal) {
+        if signal.number == libc::SIGCHLD {
             self.reap();
+            return;
+        }
+        // As the first process of a container: whoever is in there decides nothing for the others.
+        if std::process::id() == 1 && signal.sender != 0 {
             return;
         }
         // Keepers block it: what it reaches is what they run.
         for process in processes::descendants() {
-            processes::signal(process, signal);
+            processes::signal(process, signal.number);
         }
-        if LAST.contains(&signal) {
+        if LAST.contains(&signal.number) {
             self.listener = None;
         }
     }
@@ -127,8 +134,13 @@ impl Init {
     /// Lets in whoever called.
     fn admit(&mut self) {
         let Some(listener) = &self.listener else { return };
-        // An error is a caller who has gone again, or too many open files: the others stay.
-        while let Ok((stream, _)) = listener.accept() {
+        loop {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // A caller who has gone again, or too many open files: asked again at once it would be the same.
+                Err(_) => return std::thread::sleep(PAUSE),
+            };
             if !is_from_outside(&stream) {
                 continue;
             }

@@ -40,17 +40,27 @@ pub(crate) fn descriptor(wanted: &[c_int]) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Signal {
+    pub(crate) number: c_int,
+    /// Who sent it; 0 for one who can't be seen from here.
+    pub(crate) sender: u32,
+}
+
 /// Takes what a descriptor holds, as far as it fits; equal signals that wait are one.
-pub(crate) fn take(signals: &OwnedFd) -> impl Iterator<Item = c_int> + use<> {
+pub(crate) fn take(signals: &OwnedFd) -> impl Iterator<Item = Signal> + use<> {
     const RECORD: usize = size_of::<libc::signalfd_siginfo>();
     const MOST: usize = 8;
     let mut records = [0_u8; MOST * RECORD];
     // Nothing there is fine.
     let read = rustix::io::read(signals.as_fd(), &mut records).unwrap_or(0);
-    let mut taken = [0; MOST];
-    for (number, record) in taken.iter_mut().zip(records[..read].chunks_exact(RECORD)) {
-        // It stands first.
-        *number = record.first_chunk().map_or(0, |first| u32::from_ne_bytes(*first).cast_signed());
+    let mut taken = [Signal::default(); MOST];
+    for (signal, record) in taken.iter_mut().zip(records[..read].chunks_exact(RECORD)) {
+        let word = |at: usize| record[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+        let sender = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
+        // The number stands first.
+        *signal = Signal { number: word(0).cast_signed(), sender: word(sender) };
     }
     taken.into_iter().take(read / RECORD)
 }

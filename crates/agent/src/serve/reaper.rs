@@ -50,15 +50,19 @@ impl Reaper {
                 ready.clear_ready();
             }
             for signal in taken {
-                if signal == libc::SIGCHLD {
+                if signal.number == libc::SIGCHLD {
                     self.reap();
+                    continue;
+                }
+                // As the first process of a container: whoever is in there decides nothing for the others.
+                if std::process::id() == 1 && signal.sender != 0 {
                     continue;
                 }
                 // Keepers block it: what it reaches is what they run.
                 for process in processes::descendants() {
-                    processes::signal(process, signal);
+                    processes::signal(process, signal.number);
                 }
-                if LAST.contains(&signal) {
+                if LAST.contains(&signal.number) {
                     // Nobody listens when it ends anyway.
                     let _ = closing.send(true);
                 }

@@ -45,9 +45,9 @@ impl Agent {
     /// When the agent is lost.
     pub async fn remove_directory(&self, path: impl Into<PathBuf>) -> Result<Result<(), Failure>, AgentError> {
         let path = bytes_of(path);
-        self.ask(async |wired| {
+        self.ask(|wired| {
             let request = RemoveDirectoryRequest { path: path.clone() };
-            Ok(done(files(wired).remove_directory(request).await?.into_inner().failure))
+            async move { Ok(done(files(wired).remove_directory(request).await?.into_inner().failure)) }
         })
         .await
     }
@@ -79,9 +79,9 @@ impl Agent {
         limit: u64,
     ) -> Result<Result<FileContent, Failure>, AgentError> {
         let path = bytes_of(path.as_ref());
-        let read = self.ask(async |wired| {
+        let read = self.ask(|wired| {
             let request = ReadFileRequest { path: path.clone(), limit, remove: false };
-            Ok(files(wired).read_file(request).await?.into_inner().answer)
+            async move { Ok(files(wired).read_file(request).await?.into_inner().answer) }
         });
         Ok(match read.await? {
             Some(read_file_response::Answer::Content(content)) => Ok(FileContent::Bytes(content)),

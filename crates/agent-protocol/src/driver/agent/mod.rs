@@ -198,7 +198,7 @@ impl Agent {
     /// # Errors
     /// When the agent is lost.
     pub async fn tasks(&self) -> Result<Vec<TaskSummary>, AgentError> {
-        self.ask(async |wired| {
+        self.ask(|wired| async move {
             let mut client = AgentClient::with_origin(wired, Wired::origin());
             Ok(client.list_tasks(ListTasksRequest {}).await?.into_inner().tasks)
         })
@@ -250,7 +250,10 @@ impl Agent {
     }
 
     /// Asks something that may be asked again.
-    async fn ask<T>(&self, question: impl AsyncFn(Wired) -> Result<T, tonic::Status>) -> Result<T, AgentError> {
+    async fn ask<T, A>(&self, question: impl Fn(Wired) -> A) -> Result<T, AgentError>
+    where
+        A: Future<Output = Result<T, tonic::Status>>,
+    {
         let deadline = Instant::now() + self.shared.options.patience;
         loop {
             let wired = self.wired().await?;

@@ -173,9 +173,9 @@ impl Agent {
     /// [`TreeError`].
     pub async fn note_tree(&self, directory: impl Into<PathBuf>) -> Result<(), TreeError> {
         let directory = bytes_of(directory);
-        let asked = self.ask(async |wired| {
+        let asked = self.ask(|wired| {
             let request = NoteTreeRequest { directory: directory.clone() };
-            Ok(trees(wired).note_tree(request).await?.into_inner().failure)
+            async move { Ok(trees(wired).note_tree(request).await?.into_inner().failure) }
         });
         asked.await?.map_or(Ok(()), |failure| Err(TreeError::There(failure.into())))
     }
