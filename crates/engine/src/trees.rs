@@ -76,7 +76,7 @@ impl TreeError {
 
     /// Whether the job has no place any more.
     pub(crate) fn is_of_a_lost_place(&self) -> bool {
-        matches!(self, Self::Place(error) if !matches!(error, ExecutorError::Put(_) | ExecutorError::Take(_)))
+        matches!(self, Self::Place(error) if error.is_of_a_lost_place())
     }
 
     /// Whether another attempt may end better.

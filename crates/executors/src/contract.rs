@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use executr_spec::JobId;
 use executr_spec::workflow::ModifiedFiles;
+use executr_tree::stream::StreamError;
 use executr_tree::{
     BlobDir, Changes, LookError, MadeTree, Manifest, MaterialiseError, ModifiedError, OfferedBlob, Packed,
     SnapshotError,
@@ -45,6 +46,7 @@ use tokio::sync::mpsc;
 use crate::command::CommandError;
 use crate::oci::ContainerError;
 pub use console::{Console, ConsolePlan, Consoles, MAX_CONSOLE_INPUT, Terminal};
+use executr_agent_protocol::driver::{AgentError, TreeError};
 pub use executr_agent_protocol::driver::{
     Ended, Event, Exit, Failure, KeeperError, Limits, Offers as LimitOffers, PeakMemory, StartFailed, StartPhase,
     Stream, Usage,
@@ -347,12 +349,40 @@ pub(crate) fn brought(program: PathBuf, args: Vec<Bytes>) -> Vec<Bytes> {
     words
 }
 
+impl From<TreeError> for ExecutorError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Agent(error) => Self::Remote(error),
+            TreeError::There(failure) => Self::There(failure),
+            TreeError::Here(StreamError::Place(error)) => Self::Put(error),
+            error => Self::Transfer(error.to_string()),
+        }
+    }
+}
+
+impl ExecutorError {
+    /// Whether the job has no place any more. Otherwise only what was asked for can't be done.
+    #[must_use]
+    pub fn is_of_a_lost_place(&self) -> bool {
+        !matches!(
+            self,
+            Self::Put(_) | Self::Take(_) | Self::Look(_) | Self::Pack(_) | Self::File { .. } | Self::There(_)
+        )
+    }
+}
+
 /// Why a place can't be had or is lost. What a job did wrong is an event, not one of these.
 #[derive(Debug, Error)]
 pub enum ExecutorError {
     /// The agent is lost, with what it ran.
     #[error(transparent)]
     Agent(#[from] KeeperError),
+    /// The agent somewhere else is lost, with what it ran.
+    #[error(transparent)]
+    Remote(#[from] AgentError),
+    /// Something can't be done where the agent is.
+    #[error("{}", .0.message)]
+    There(Failure),
     /// A bound that can't be kept.
     #[error("the limit `{limit}` can't be kept here: {reason}")]
     Limit {
@@ -401,6 +431,9 @@ pub enum ExecutorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A tree doesn't get where it should be.
+    #[error("{0}")]
+    Transfer(String),
     /// A tree can't be put into the job.
     #[error(transparent)]
     Put(#[from] MaterialiseError),

@@ -6,6 +6,7 @@
 //! - [`oci`]: a container of Docker or Podman;
 //! - [`command`]: behind an argv that starts an agent;
 //! - `here`: job directories on this machine, whatever runs their steps;
+//! - [`remote`]: directories that only an agent sees;
 //! - [`sweep`]: what dead processes left of any of them;
 //! - [`doctor`]: what each of them has and lacks on a machine.
 //!
@@ -20,4 +21,5 @@ mod here;
 pub mod hooks;
 pub mod local;
 pub mod oci;
+pub mod remote;
 pub mod sweep;

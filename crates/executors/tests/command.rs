@@ -45,12 +45,16 @@ async fn rig_of(argv: &[&str]) -> Rig {
 }
 
 async fn rig_in(directory: tempfile::TempDir, argv: &[&str]) -> Rig {
+    rig_with(directory, argv, None).await
+}
+
+async fn rig_with(directory: tempfile::TempDir, argv: &[&str], of_agent: Option<std::path::PathBuf>) -> Rig {
     let agent = executr_tests::program::agent();
     let keeper = KeeperOptions { program: agent.clone(), args: vec![], cgroups: Cgroups::WhereWritable };
     let work_dir = directory.path().join("work");
     let machine = LocalExecutor { work_dir, keeper }.setup_workspace().await.unwrap();
     let host = CommandHost { agent: AgentProgram::new(move || Ok(agent.clone())), programs: "/programs".into() };
-    let options = CommandOptions { argv: argv.iter().map(|word| (*word).to_owned()).collect() };
+    let options = CommandOptions { argv: argv.iter().map(|word| (*word).to_owned()).collect(), directory: of_agent };
     let env = vec![Bytes::from_static(b"PATH=/usr/local/bin:/usr/bin:/bin")];
     let commands = CommandWorkspace::new(host, Arc::clone(&machine), options, Given::default(), env);
     Rig { workspace: Arc::new(Both { commands, machine }), directory }
@@ -73,6 +77,23 @@ mod behind_pipes {
 mod in_bubblewrap {
     async fn rig() -> Option<super::Rig> {
         super::bubblewrapped(&[]).await
+    }
+    crate::conformance!(rig);
+}
+
+mod with_nothing_shared {
+    /// Jobs are in a file system that is mounted for the agent alone.
+    async fn rig() -> Option<super::Rig> {
+        if !rustix::process::geteuid().is_root() {
+            executr_tests::component::absent("root user", "mounting takes one");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let far = directory.path().join("far");
+        std::fs::create_dir(&far).unwrap();
+        let script = format!("mount -t tmpfs none {} && exec \"$0\" serve --stdio", far.display());
+        let argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "{agent}"];
+        Some(super::rig_with(directory, &argv, Some(far.join("jobs"))).await)
     }
     crate::conformance!(rig);
 }

@@ -3,9 +3,9 @@
 use executr_api::{Artifact, Outcome};
 use executr_executors::contract::Sandbox;
 
+use super::Attempt;
 use super::artifacts::refused;
 use super::steps::Progress;
-use super::{Attempt, lost};
 use crate::verdict::StepVerdict;
 
 const WHAT: &str = "the modified files";
@@ -52,13 +52,7 @@ impl Attempt<'_> {
         let file = engine.trees.temporary_file().map_err(|error| refused(WHAT, &error))?;
         let into = file.try_clone().map_err(|error| failed(&error))?;
         let taken = self.wait_for(sandbox.take_modified(wanted, into), self.job_deadline()).await;
-        taken.map_err(StepVerdict::ended_early)?.map_err(|error| match error {
-            error @ (executr_executors::contract::ExecutorError::Look(_)
-            | executr_executors::contract::ExecutorError::Pack(_)) => {
-                StepVerdict::failed(format!("{WHAT}: {error}"), true)
-            }
-            error => lost(&error),
-        })?;
+        taken.map_err(StepVerdict::ended_early)?.map_err(|error| refused(WHAT, &error.into()))?;
         let remote = self.remote();
         let saving = engine.trees.save_file(&remote, file, wanted.file_name());
         let saved = self.wait_for(saving, self.job_deadline()).await.map_err(StepVerdict::ended_early)?;

@@ -432,8 +432,8 @@ fn hand_on(all: &mut BTreeMap<String, String>, outputs: &BTreeMap<String, String
 }
 
 fn unseen(error: &ExecutorError) -> StepVerdict {
-    match error {
-        ExecutorError::Take(_) => StepVerdict::failed(format!("cannot see what it changes: {error}"), true),
-        error => lost(error),
+    if error.is_of_a_lost_place() {
+        return lost(error);
     }
+    StepVerdict::failed(format!("cannot see what it changes: {error}"), true)
 }

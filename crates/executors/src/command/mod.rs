@@ -12,6 +12,8 @@
 //! SCRATCH/jobs     {job_directory}: the job directory and what goes with it, at the same path on both sides
 //! ```
 //!
+//! With a `directory` of its own the agent has its jobs there, and everything goes over the stream: [`crate::remote`].
+//!
 //! The argv is itself a task of a keeper on this machine: so its whole tree is ended when the job is, when the worker is
 //! lost, or when it doesn't go by itself, whatever it started; and a job's limits hold for all of it. What `local` does
 //! with trees, artifacts, files and what steps hand over is done by the same code: what differs is where the keeper is.

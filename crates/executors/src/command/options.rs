@@ -1,7 +1,7 @@
 //! What a workflow says of its argv.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use executr_spec::workflow::{Placeholder, filled};
@@ -13,6 +13,10 @@ use serde::Deserialize;
 pub struct CommandOptions {
     /// The program and its arguments, with placeholders.
     pub argv: Vec<String>,
+    /// Where the agent makes job directories, where it is: not a directory of this machine. The agent serves its protocol
+    /// then. Without, both see the job directory at the same path.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
 }
 
 /// What takes the place of placeholders that say for whom an argv is started.
@@ -59,7 +63,7 @@ mod tests {
     fn placeholders_are_filled_and_all_else_stays() {
         let argv = ["x", "{agent}", "--at={job_directory}:{job_directory}", "{run_id}/{job_id}/{job_name}/{attempt}"];
         let argv = [&argv[..], &["{programs}", "${agent}", "{}", "a b"]].concat();
-        let options = CommandOptions { argv: argv.into_iter().map(str::to_owned).collect() };
+        let options = CommandOptions { argv: argv.into_iter().map(str::to_owned).collect(), directory: None };
         let given = Given { run_id: "r".to_owned(), job_id: "j".to_owned(), job_name: "build".to_owned(), attempt: 2 };
         let words = options.words(&given, Path::new("/a"), Path::new("/d"), Path::new("/p"));
         assert_eq!(words, ["x", "/a", "--at=/d:/d", "r/j/build/2", "/p", "${agent}", "{}", "a b"]);

@@ -16,7 +16,6 @@ use crate::contract::{
     Act, Event, Execution, ExecutorError, FileToPut, Handover, Offer, PutTo, Sandbox, StepPlan, TakeFrom, TreeAtHand,
     Workspace,
 };
-use crate::local::LocalWorkspace;
 
 /// How long a stream's end may go before that of the argv, which explains it.
 const EXPLAINED: Duration = Duration::from_secs(2);
@@ -26,7 +25,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// A directory of this machine, a keeper elsewhere, and what leads there.
 pub(super) struct CommandSandbox {
     place: Box<dyn Sandbox>,
-    workspace: LocalWorkspace,
+    workspace: Box<dyn Workspace>,
     /// `None` after cleanup.
     process: Option<Process>,
     program: String,
@@ -35,14 +34,19 @@ pub(super) struct CommandSandbox {
 }
 
 impl CommandSandbox {
-    pub(super) fn new(place: Box<dyn Sandbox>, workspace: LocalWorkspace, process: Process, program: String) -> Self {
+    pub(super) fn new(
+        place: Box<dyn Sandbox>,
+        workspace: Box<dyn Workspace>,
+        process: Process,
+        program: String,
+    ) -> Self {
         Self { place, workspace, process: Some(process), program, lost: false }
     }
 }
 
 /// Says why an agent is gone.
 async fn explained(error: ExecutorError, process: Option<&Process>, program: &str, lost: &mut bool) -> ExecutorError {
-    let (ExecutorError::Agent(_), Some(process)) = (&error, process) else { return error };
+    let (ExecutorError::Agent(_) | ExecutorError::Remote(_), Some(process)) = (&error, process) else { return error };
     *lost = true;
     match tokio::time::timeout(EXPLAINED, process.ended()).await {
         Ok(account) => CommandError::Lost { program: program.to_owned(), account }.into(),
@@ -54,6 +58,10 @@ async fn explained(error: ExecutorError, process: Option<&Process>, program: &st
 impl Sandbox for CommandSandbox {
     fn directory(&self) -> &Path {
         self.place.directory()
+    }
+
+    fn variables(&self) -> Option<&[Bytes]> {
+        self.place.variables()
     }
 
     async fn make_directory(&mut self) -> Result<(), ExecutorError> {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use executr_agent_protocol::driver::KeeperSource;
+use executr_agent_protocol::driver::{Agent, AgentError, AgentOptions, KeeperSource, OneStream};
+use executr_tree::BlobDir;
+use tokio::net::UnixStream;
 
 use super::error::CommandError;
 use super::options::{CommandOptions, Given};
@@ -23,6 +25,7 @@ use crate::contract::{
 };
 use crate::local::{LocalWorkspace, RunAs};
 use crate::oci::AgentProgram;
+use crate::remote::RemoteWorkspace;
 
 /// How long an argv may take to bring its agent to answer: some start a machine first.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -68,34 +71,52 @@ impl CommandWorkspace {
         StepPlan { program: Program::Argv(argv), env: self.env.clone(), workdir: None, last: false }
     }
 
+    /// What is reached through `stream`: a directory that both sides see, or one that only the agent does. Whether it does.
+    async fn reached(&self, stream: UnixStream, jobs: &Path) -> Result<(Box<dyn Workspace>, bool), ExecutorError> {
+        if let Some(directory) = &self.options.directory {
+            // There is no other stream: once it is cut, all is over.
+            let options = AgentOptions { patience: Duration::ZERO, ..AgentOptions::default() };
+            let agent = Agent::connect(Arc::new(OneStream::new(stream)), options).await?;
+            let blobs =
+                BlobDir::open(jobs.join("blobs")).map_err(|error| ExecutorError::Transfer(error.to_string()))?;
+            return Ok((Box::new(RemoteWorkspace::open(agent, directory.clone(), blobs).await?), true));
+        }
+        let stream: OwnedFd = stream.into_std().map_err(KeeperError::Connection)?.into();
+        let source = KeeperSource::Stream(Arc::new(stream));
+        let workspace = LocalWorkspace::open(jobs.to_owned(), source, RunAs::default()).await?;
+        let is_shared = workspace.shares_directory().await?;
+        Ok((Box::new(workspace), is_shared))
+    }
+
     /// Waits until the agent behind `process` answers on its stream.
     async fn answer(
         &self,
         process: &Process,
         listener: UnixListener,
         jobs: PathBuf,
-    ) -> Result<LocalWorkspace, ExecutorError> {
+    ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let program = || self.options.program().to_owned();
         let reached = async {
             let stream = accepted(listener).await.map_err(KeeperError::Connection)?;
-            let source = KeeperSource::Stream(Arc::new(stream));
-            let workspace = LocalWorkspace::open(jobs.clone(), source, RunAs::default()).await?;
-            let is_shared = workspace.shares_directory().await?;
-            Ok((workspace, is_shared))
+            self.reached(stream, &jobs).await
         };
         let reached = tokio::select! {
             reached = tokio::time::timeout(ANSWER, reached) => reached,
             account = process.ended() => return Err(CommandError::Ended { program: program(), account }.into()),
         };
-        let error = match reached {
+        match reached {
             Ok(Ok((workspace, true))) => return Ok(workspace),
             Ok(Ok(_)) => return Err(CommandError::Elsewhere { program: program(), directory: jobs }.into()),
-            Ok(Err(ExecutorError::Agent(error))) => error,
+            Ok(Err(ExecutorError::Agent(KeeperError::Protocol(problem)))) => {
+                return Err(CommandError::Garbled { program: program(), problem, said: process.said() }.into());
+            }
+            Ok(Err(ExecutorError::Remote(error @ (AgentError::Version { .. } | AgentError::Protocol(_))))) => {
+                let problem = error.to_string();
+                return Err(CommandError::Garbled { program: program(), problem, said: process.said() }.into());
+            }
+            Ok(Err(ExecutorError::Agent(_) | ExecutorError::Remote(_))) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(CommandError::Silent { program: program(), said: process.said() }.into()),
-        };
-        if let KeeperError::Protocol(problem) = error {
-            return Err(CommandError::Garbled { program: program(), problem, said: process.said() }.into());
         }
         match tokio::time::timeout(EXPLAINED, process.ended()).await {
             Ok(account) => Err(CommandError::Ended { program: program(), account }.into()),
@@ -163,7 +184,6 @@ fn listen(directory: &Path, name: &str) -> io::Result<UnixListener> {
 }
 
 /// The first connection; there is no other.
-async fn accepted(listener: UnixListener) -> io::Result<OwnedFd> {
-    let (stream, _) = tokio::net::UnixListener::from_std(listener)?.accept().await?;
-    Ok(stream.into_std()?.into())
+async fn accepted(listener: UnixListener) -> io::Result<UnixStream> {
+    Ok(tokio::net::UnixListener::from_std(listener)?.accept().await?.0)
 }

@@ -25,7 +25,7 @@ pub use executr_agent_protocol::driver::{Cgroups, KeeperOptions};
 
 use crate::contract::{Executor, ExecutorError, Workspace};
 pub use sweeper::LocalSweeper;
-pub(crate) use workspace::{LocalWorkspace, RunAs};
+pub(crate) use workspace::{LocalWorkspace, RunAs, refuse_limits};
 
 /// Runs jobs on this machine.
 #[derive(Clone, Debug)]

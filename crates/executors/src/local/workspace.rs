@@ -134,7 +134,7 @@ impl Workspace for LocalWorkspace {
     }
 }
 
-fn refuse_limits(asked: &Limits, offered: &LimitOffers) -> Result<(), ExecutorError> {
+pub(crate) fn refuse_limits(asked: &Limits, offered: &LimitOffers) -> Result<(), ExecutorError> {
     let refusals = [
         ("cpu", asked.cpu_millis > 0, &offered.cpu),
         ("memory", asked.memory_bytes > 0, &offered.memory),

@@ -323,6 +323,10 @@ executors:
     save_artifact: cp b a
     cleanup_job: rm -r job
     cleanup_workspace: rm -r work
+  behind:
+    kind: command
+    argv: [ssh, host, agent, serve, --stdio]
+    directory: /var/tmp/jobs
   box:
     kind: oci
     image: debian:12

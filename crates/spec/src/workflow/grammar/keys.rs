@@ -84,7 +84,7 @@ const EXECUTOR_CHOICE: Shape = OneOf(&[Text, Shape::Object(&EXECUTOR)]);
 const PRIORITY: Shape = Word(&["foreground", "background", "best_effort"]);
 
 /// What only the executor `command` has.
-pub(in crate::workflow) const COMMAND: [&str; 1] = ["argv"];
+pub(in crate::workflow) const COMMAND: [&str; 2] = ["argv", "directory"];
 
 /// What only the executor `oci` has.
 pub(in crate::workflow) const CONTAINER: [&str; 13] = [
@@ -183,6 +183,12 @@ const EXECUTOR: Object = Object {
                 "argv",
                 TEXTS,
                 "Of `command`: the program that starts the agent of a job, `{agent}`, and its arguments.",
+            ),
+            key(
+                "directory",
+                Text,
+                "Of `command`: where the agent has its jobs, where it is, with nothing shared; a directory that both see by \
+                 default.",
             ),
             key("setup_workspace", Text, "Of `hooks`: the script that sets up what all jobs of the run share."),
             key("setup_job", Text, "Of `hooks`: the script that makes a job's place."),

@@ -27,5 +27,14 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
         }
     }
     let words: Vec<_> = words.iter().map(|(text, _)| Value::from(*text)).collect();
-    Map::from_iter([("argv".to_owned(), Value::Array(words))])
+    let mut options = Map::from_iter([("argv".to_owned(), Value::Array(words))]);
+    if let Some(directory) = executor.get("directory")
+        && let Some(text) = directory.text()
+    {
+        if !text.starts_with('/') || text.contains('\0') {
+            reader.tell(&directory, "is a path from the root, where the agent is: write one like `/var/tmp/executr`");
+        }
+        options.insert("directory".to_owned(), text.into());
+    }
+    options
 }
