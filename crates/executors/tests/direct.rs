@@ -4,6 +4,7 @@
 //! - `rig`: workspaces whose containers are made of a busybox in a directory;
 //! - `isolation`: what a job tries and fails to do;
 //! - `bounds`: what containers are bound by;
+//! - `machine`: jobs in this machine's own files;
 //! - `leftovers`: what is left, and who removes it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -15,6 +16,8 @@ mod conformance;
 mod isolation;
 #[path = "direct/leftovers.rs"]
 mod leftovers;
+#[path = "direct/machine.rs"]
+mod machine;
 #[path = "direct/rig.rs"]
 mod rig;
 

@@ -158,6 +158,7 @@ fn direct(data: &Path) -> Option<DirectOptions> {
     Some(DirectOptions {
         state: data.join("containers"),
         images: std::sync::Arc::new(StoredImages::new(data.join(super::IMAGES), StoreOptions::default(), access)),
+        hidden: std::env::home_dir().into_iter().chain([data.to_owned()]).collect(),
         programs: host::program_directories(),
     })
 }

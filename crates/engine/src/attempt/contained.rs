@@ -6,6 +6,7 @@ use std::sync::Arc;
 use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Place, Sandbox, Workspace};
 use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace, is_own_engine};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
+use serde::Deserialize;
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
@@ -18,6 +19,9 @@ use crate::verdict::StepVerdict;
 /// The settings of a job's containers.
 pub(super) fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
     let choice = spec.workflow.as_deref().map(|workflow| &workflow.executor);
+    if let Some(isolation) = isolation(spec) {
+        return Ok(OciOptions::of_machine(isolation.network.unwrap_or(Network::None)));
+    }
     let settings = choice.map(|choice| choice.options.clone()).unwrap_or_default();
     serde_json::from_value(settings).map_err(|error| {
         let name = choice.map(|choice| choice.name.as_str()).unwrap_or_default();
@@ -49,9 +53,26 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     Ok(())
 }
 
-/// Whether a job runs in a container.
+/// Whether a job runs in a container, be it one of this machine's own files.
 pub(super) fn is_contained(spec: &JobSpec) -> bool {
     spec.workflow.as_ref().is_some_and(|workflow| workflow.executor.kind == ExecutorKind::Oci)
+        || isolation(spec).is_some()
+}
+
+/// The settings of an executor `local` whose jobs are kept from this machine.
+#[derive(Deserialize)]
+struct Isolation {
+    #[serde(default)]
+    isolate: bool,
+    #[serde(default)]
+    network: Option<Network>,
+}
+
+fn isolation(spec: &JobSpec) -> Option<Isolation> {
+    let executor = spec.workflow.as_deref().map(|workflow| &workflow.executor)?;
+    let is_local = executor.kind == ExecutorKind::Local && !executor.options.is_null();
+    let isolation: Isolation = is_local.then(|| serde_json::from_value(executor.options.clone()).ok())??;
+    isolation.isolate.then_some(isolation)
 }
 
 /// Whether nobody answers in a container any more: somebody has removed it.
@@ -164,6 +185,25 @@ mod tests {
         let executor = ExecutorChoice { kind: ExecutorKind::Oci, name: "box".to_owned(), options };
         let workflow = WorkflowJob { executor, ..WorkflowJob::default() };
         JobSpec { workflow: Some(Box::new(workflow)), ..JobSpec::new(Vec::new()) }
+    }
+
+    #[test]
+    fn a_local_executor_may_keep_jobs_from_the_machine() {
+        let spec = |options| {
+            let mut spec = spec(options);
+            if let Some(workflow) = &mut spec.workflow {
+                workflow.executor.kind = ExecutorKind::Local;
+            }
+            spec
+        };
+        let isolated = spec(json!({"isolate": true}));
+        assert!(is_contained(&isolated));
+        assert_eq!(options(&isolated).expect("settings"), OciOptions::of_machine(Network::None));
+        let reaching = options(&spec(json!({"isolate": true, "network": "host"}))).expect("settings");
+        assert_eq!(reaching.network, Network::Host);
+        for plain in [json!(null), json!({"isolate": false})] {
+            assert!(!is_contained(&spec(plain)));
+        }
     }
 
     #[test]

@@ -58,6 +58,9 @@ impl Attempt<'_> {
 /// The container of a step: as its job's, but of its own image.
 fn options(spec: &JobSpec, image: &StepImage) -> Result<OciOptions, StepVerdict> {
     let of_job = if contained::is_contained(spec) { contained::options(spec)? } else { OciOptions::default() };
+    // What isn't of this machine's files is only as far from it as any other container.
+    let of_job =
+        if of_job.of_machine { OciOptions { network: of_job.network, ..OciOptions::default() } } else { of_job };
     let mut container_env = of_job.container_env;
     container_env.extend(image.container_env.clone());
     Ok(OciOptions {

@@ -21,6 +21,7 @@ use executr_agent_protocol::driver::KeeperSource;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::appearing::Appearing;
 use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Mount};
 use super::host::OciHost;
 use super::networks::{Membership, aliases};
@@ -38,15 +39,15 @@ static STARTED: AtomicU64 = AtomicU64::new(1);
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long its keepers may take to end what they run before the container goes with all that is in it.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// The longest wait between two looks whether it does.
+/// The longest wait between two looks whether it does, where nobody says that its socket is there.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A container that runs. Dropped instead of stopped, it is removed in the background.
 pub(super) struct Container {
     held: Mutex<Option<Held>>,
     jobs: LocalWorkspace,
-    /// What steps find in their environment.
-    pub(super) variables: Arc<[Bytes]>,
+    /// What steps find in their environment; `None` is what this machine has.
+    pub(super) variables: Option<Arc<[Bytes]>>,
 }
 
 /// What is to be let go.
@@ -121,7 +122,7 @@ impl Container {
         match answered {
             Ok(jobs) => {
                 let own = options.container_env.iter().map(|(name, value)| Bytes::from(format!("{name}={value}")));
-                let variables = image.env.iter().cloned().chain(own).collect();
+                let variables = (!options.of_machine).then(|| image.env.iter().cloned().chain(own).collect());
                 Ok(Self { held: Mutex::new(Some(held)), jobs, variables })
             }
             Err(error) => {
@@ -207,7 +208,7 @@ fn wanted<'a>(options: &'a OciOptions, limits: &Limits, offered: &LimitOffers) -
     ];
     Wanted {
         engine: options.engine.as_deref(),
-        image: Some(&options.image),
+        image: (!options.of_machine).then_some(&options.image),
         pull: options.pull,
         network: options.network,
         user: options.user.as_deref(),
@@ -249,9 +250,12 @@ fn plan_of(
         labels.insert(OWNER.to_owned(), owner.mark());
     }
     let same = |path: &Path, read_only| Mount { source: path.to_owned(), target: path.to_owned(), read_only };
+    // In a root that can't be written there is room only where something lies over it.
+    let base = if options.of_machine { "/run/.executr" } else { "/.executr" };
+    let [program, run, socket] = ["agent", "run", "run/socket"].map(|name| format!("{base}/{name}"));
     let mut mounts = vec![
-        Mount { source: agent.to_owned(), target: AGENT.into(), read_only: true },
-        Mount { source: directories.agent.clone(), target: RUN.into(), read_only: false },
+        Mount { source: agent.to_owned(), target: program.clone().into(), read_only: true },
+        Mount { source: directories.agent.clone(), target: run.into(), read_only: false },
         same(&directories.jobs, false),
     ];
     mounts.extend(host.options.programs.as_deref().filter(|path| path.is_dir()).map(|path| same(path, true)));
@@ -263,9 +267,13 @@ fn plan_of(
     Ok(ContainerPlan {
         name: format!("executr-{name}-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed)),
         image: options.image.clone(),
-        machine: None,
+        machine: options.of_machine.then(|| {
+            // Where the job's own directory is, others' are, too.
+            let hidden = host.options.direct.iter().flat_map(|direct| direct.hidden.clone());
+            hidden.chain(directories.scratch.parent().map(Path::to_owned)).collect()
+        }),
         user: String::new(),
-        command: [AGENT, "serve", SOCKET].map(str::to_owned).into(),
+        command: vec![program, "serve".to_owned(), socket],
         labels,
         mounts,
         tmpfs: options.tmpfs.iter().map(|text| tmpfs(text)).collect(),
@@ -277,11 +285,6 @@ fn plan_of(
         read_only: options.read_only,
     })
 }
-
-/// Where the agent is in a container, where its socket's directory, and the socket.
-const AGENT: &str = "/.executr/agent";
-const RUN: &str = "/.executr/run";
-const SOCKET: &str = "/.executr/run/socket";
 
 fn tmpfs(text: &str) -> (String, String) {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
@@ -295,9 +298,9 @@ async fn answer(
     directories: &Directories,
     run_as: RunAs,
 ) -> Result<LocalWorkspace, ExecutorError> {
+    let appearing = Appearing::in_directory(&directories.agent);
     let reached = async {
         let deadline = Instant::now() + ANSWER;
-        let mut pause = Duration::from_millis(1);
         loop {
             let source = KeeperSource::Socket(directories.socket());
             match LocalWorkspace::open(directories.jobs.clone(), source, run_as.clone()).await {
@@ -305,8 +308,7 @@ async fn answer(
                 Err(ExecutorError::Agent(KeeperError::Call { .. })) => return Err(ContainerError::Silent.into()),
                 reached => return reached,
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LOOK);
+            appearing.next(LOOK).await;
         }
     };
     tokio::select! {

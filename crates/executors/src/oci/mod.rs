@@ -8,6 +8,7 @@
 //! - [`owner`]: whose a container is, and what dead owners left;
 //! - [`sweeper`]: the same for who cleans up without a worker;
 //! - `networks`: one for the containers of each run;
+//! - `appearing`: what tells that the agent is there;
 //! - `container`: one container with its directories and its agent;
 //! - [`workspace`]: a container for all jobs, or one for each.
 //!
@@ -17,6 +18,7 @@
 //!
 //! Nothing here pulls an image apart, and no answer is read out of what a program prints.
 
+mod appearing;
 mod container;
 pub mod direct;
 #[cfg(feature = "oci")]

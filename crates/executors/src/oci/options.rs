@@ -50,6 +50,9 @@ pub struct OciOptions {
     /// Variables below all others but the image's.
     #[serde(default)]
     pub container_env: BTreeMap<String, String>,
+    /// They are made of this machine's own files, which can't be written, instead of an image.
+    #[serde(skip)]
+    pub of_machine: bool,
 }
 
 /// Whether jobs share a container.
@@ -102,6 +105,13 @@ impl Network {
 }
 
 impl OciOptions {
+    /// A container for each job, of this machine's own files.
+    #[must_use]
+    pub fn of_machine(network: Network) -> Self {
+        let engine = Some("direct".to_owned());
+        Self { of_machine: true, mode: Mode::Isolated, engine, network, read_only: true, ..Self::default() }
+    }
+
     /// The directories to mount besides.
     ///
     /// # Errors

@@ -106,7 +106,7 @@ impl Workspace for OciWorkspace {
                 }
             }
             let job = JobPlan { place: Place::Sandbox, ..job };
-            let (place, variables) = (container.sandbox(job).await?, Arc::clone(&container.variables));
+            let (place, variables) = (container.sandbox(job).await?, container.variables.clone());
             return Ok(Box::new(ContainedSandbox { place, variables, own: None, host: Arc::clone(&self.host) }));
         }
         let mut labels = self.labels.clone();
@@ -117,7 +117,7 @@ impl Workspace for OciWorkspace {
             of_container.job = self.id;
         }
         let own = self.start(of_container, labels).await?;
-        let (place, variables) = (own.sandbox(job).await?, Arc::clone(&own.variables));
+        let (place, variables) = (own.sandbox(job).await?, own.variables.clone());
         Ok(Box::new(ContainedSandbox { place, variables, own: Some(own), host: Arc::clone(&self.host) }))
     }
 
@@ -133,7 +133,7 @@ impl Workspace for OciWorkspace {
 struct ContainedSandbox {
     /// Its directory and its keeper: as on this machine, but for where that is.
     place: Box<dyn Sandbox>,
-    variables: Arc<[Bytes]>,
+    variables: Option<Arc<[Bytes]>>,
     /// The container that goes with the job.
     own: Option<Container>,
     host: Arc<OciHost>,
@@ -146,7 +146,7 @@ impl Sandbox for ContainedSandbox {
     }
 
     fn variables(&self) -> Option<&[Bytes]> {
-        Some(&self.variables)
+        self.variables.as_deref()
     }
 
     async fn make_directory(&mut self) -> Result<(), ExecutorError> {

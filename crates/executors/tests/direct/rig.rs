@@ -8,7 +8,7 @@ use executr_executors::contract::{Executor, ExecutorError, JobPlan, LimitOffers,
 use executr_executors::local::{Cgroups, KeeperOptions, LocalExecutor};
 use executr_executors::oci::direct::{DirectOptions, Images, Layers, Runtime};
 use executr_executors::oci::{
-    AgentProgram, ContainerError, Image, OciHost, OciHostOptions, OciOptions, OciWorkspace, Pull,
+    AgentProgram, ContainerError, Image, Network, OciHost, OciHostOptions, OciOptions, OciWorkspace, Pull,
 };
 use executr_tests::{component, program, rootfs};
 use serde_json::{Value, json};
@@ -96,7 +96,12 @@ pub(crate) fn host(temp: &Path) -> Option<OciHostOptions> {
     let agent = agent();
     Some(OciHostOptions {
         agent: AgentProgram::new(move || Ok(agent.clone())),
-        direct: Some(DirectOptions { state: temp.join("containers"), images: Arc::new(Unpacked(root)), programs }),
+        direct: Some(DirectOptions {
+            state: temp.join("containers"),
+            images: Arc::new(Unpacked(root)),
+            hidden: vec![home().into()],
+            programs,
+        }),
         ..OciHostOptions::default()
     })
 }
@@ -111,7 +116,7 @@ async fn machine_with(temp: &Path, cgroups: Cgroups) -> Arc<dyn Workspace> {
     LocalExecutor { work_dir: temp.join("work"), keeper }.setup_workspace().await.unwrap()
 }
 
-/// A workspace with these settings.
+/// A workspace with these settings; `"machine"` is one of this machine's own files, `["machine", MOUNT]` with a directory more.
 pub(crate) async fn open(temp: &Path, settings: Value) -> Option<Result<Both, ExecutorError>> {
     open_with(temp, settings, Cgroups::WhereWritable).await
 }
@@ -121,7 +126,14 @@ pub(crate) async fn open_with(temp: &Path, settings: Value, cgroups: Cgroups) ->
     let state = tempfile::tempdir().unwrap();
     let host = Arc::new(OciHost::new(host(state.path())?));
     let machine = machine_with(temp, cgroups).await;
-    let options: OciOptions = serde_json::from_value(settings).unwrap();
+    let options = if settings == "machine" {
+        OciOptions::of_machine(Network::None)
+    } else if let Some([_machine, mount]) = settings.as_array().map(Vec::as_slice) {
+        let mounts = vec![mount.as_str().unwrap().to_owned()];
+        OciOptions { mounts, ..OciOptions::of_machine(Network::None) }
+    } else {
+        serde_json::from_value(settings).unwrap()
+    };
     let opened = OciWorkspace::open(host, Arc::clone(&machine), plan().job, options, [].into()).await;
     Some(match opened {
         Ok(containers) => Ok(Both { containers, machine, state }),

@@ -1,10 +1,10 @@
 //! A container as runtimes are told of it: `config.json`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::seccomp;
+use super::{machine, seccomp};
 use crate::oci::engine::{CAPABILITIES, ContainerPlan, Mount};
 use crate::oci::options::Network;
 
@@ -47,6 +47,8 @@ pub(super) fn config(plan: &ContainerPlan, around: &Surroundings<'_>) -> Value {
     let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
     let capabilities: Vec<String> = CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
     let host_name = if plan.network == Network::Host { None } else { plan.name.get(..plan.name.len().min(HOST_NAME)) };
+    let secret = if plan.machine.is_some() { &machine::SECRET[..] } else { &[] };
+    let masked: Vec<&str> = MASKED.iter().chain(secret).copied().collect();
     json!({
         "ociVersion": "1.0.2",
         "hostname": host_name.unwrap_or("executr"),
@@ -63,7 +65,7 @@ pub(super) fn config(plan: &ContainerPlan, around: &Surroundings<'_>) -> Value {
         "mounts": mounts(plan, around),
         "linux": {
             "namespaces": namespaces,
-            "maskedPaths": MASKED,
+            "maskedPaths": masked,
             "readonlyPaths": READ_ONLY,
             "seccomp": seccomp::filter(),
         },
@@ -86,6 +88,12 @@ fn mounts(plan: &ContainerPlan, around: &Surroundings<'_>) -> Vec<Value> {
     } else {
         special("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])
     });
+    let covers = plan.machine.as_deref().map(machine::covers).unwrap_or_default();
+    for (target, options) in covers {
+        mounts.push(
+            json!({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", options]}),
+        );
+    }
     for (target, options) in &plan.tmpfs {
         let given = options.split(',').filter(|option| !option.is_empty());
         let options: Vec<&str> = ["nosuid", "nodev"].into_iter().chain(given).collect();
@@ -96,10 +104,12 @@ fn mounts(plan: &ContainerPlan, around: &Surroundings<'_>) -> Vec<Value> {
         json!({"destination": target, "type": "none", "source": source, "options": ["bind", way, "nosuid", "nodev"]})
     };
     mounts.extend(around.hosts.map(|hosts| bind(hosts, Path::new("/etc/hosts"), true)));
-    if plan.network == Network::Host && plan.machine.is_none() {
-        let names = Path::new("/etc/resolv.conf");
-        mounts.extend(names.exists().then(|| bind(names, names, true)));
-    }
+    let names = match (plan.network, &plan.machine) {
+        (Network::Host, None) => Some(PathBuf::from("/etc/resolv.conf")),
+        (Network::Host, Some(_)) => machine::covered_names(),
+        _ => None,
+    };
+    mounts.extend(names.filter(|names| names.exists()).map(|names| bind(&names, &names, true)));
     let mut own: Vec<&Mount> = plan.mounts.iter().collect();
     // One may lie in another: the outer first.
     own.sort_by_key(|mount| mount.target.components().count());

@@ -3,6 +3,7 @@
 //! - [`images`]: where the layers of an image come from; `stored`: our own store of them;
 //! - [`runtime`]: which program runs containers;
 //! - `seccomp`, `bundle`: what it is told;
+//! - `machine`: this machine's own files in the place of an image's;
 //! - `users`: what a user who isn't root can have;
 //! - `record`: a container's directory, with its labels;
 //! - `running`: one that was started.
@@ -19,6 +20,7 @@
 
 mod bundle;
 mod images;
+mod machine;
 mod record;
 mod running;
 mod runtime;
@@ -61,6 +63,9 @@ pub struct DirectOptions {
     pub state: PathBuf,
     /// Where images are.
     pub images: Arc<dyn Images>,
+    /// What of this machine jobs that are isolated on it don't see, beside what is nobody's business on any: the home of
+    /// whoever runs this, and where they keep data.
+    pub hidden: Vec<PathBuf>,
     /// Where crun and runc are looked for.
     pub programs: Vec<PathBuf>,
 }

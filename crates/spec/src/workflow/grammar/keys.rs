@@ -142,6 +142,12 @@ const EXECUTOR: Object = Object {
             ),
             key("copy_repo", Switch, "Whether each job starts from a copy of the repository; true by default."),
             key("copy_git", Switch, "Whether the copy has `.git`; false by default."),
+            key(
+                "isolate",
+                Switch,
+                "Of `local`: whether jobs are kept from the machine: its files read-only, homes, processes and other jobs unseen; \
+                 false by default.",
+            ),
             key("image", Text, "Of `oci`: what containers are made of."),
             key(
                 "mode",
@@ -166,7 +172,8 @@ const EXECUTOR: Object = Object {
             key(
                 "network",
                 Word(&["none", "bridge", "host"]),
-                "Of `oci`: what network containers have; `bridge`, one of their run, by default.",
+                "Of `oci`: what network containers have; `bridge`, one of their run, by default. Of `local` with `isolate`: `none`, as by \
+                 default, or `host`.",
             ),
             key("cpus", CPU, "Of `oci`: processor time per time of a whole container."),
             key("memory", MEMORY, "Of `oci`: memory of a whole container."),

@@ -96,15 +96,23 @@ fn kind(field: &Field<'_>) -> ExecutorKind {
 
 fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Executor {
     let kind = kind(field);
-    let own = [(ExecutorKind::Hooks, &HOOKS[..]), (ExecutorKind::Oci, &CONTAINER), (ExecutorKind::Command, &COMMAND)];
+    let own = [
+        (ExecutorKind::Local, &["isolate"][..]),
+        (ExecutorKind::Hooks, &HOOKS[..]),
+        (ExecutorKind::Oci, &CONTAINER),
+        (ExecutorKind::Command, &COMMAND),
+    ];
+    let isolates = kind == ExecutorKind::Local && field.get("isolate").and_then(|field| field.switch()) == Some(true);
     for (of, keys) in own {
-        for other in keys.iter().filter(|_| of != kind).filter_map(|key| field.get(key).map(|field| (key, field))) {
+        let others = keys.iter().filter(|key| of != kind && !(isolates && **key == "network"));
+        for other in others.filter_map(|key| field.get(key).map(|field| (key, field))) {
             let (key, at) = other;
             let text = format!("`{key}` is for executors of kind `{}`; this one is `{}`", of.as_str(), kind.as_str());
             reader.tell(&at, text);
         }
     }
     let options = match kind {
+        ExecutorKind::Local if isolates => isolated(reader, field),
         ExecutorKind::Local => serde_json::Map::new(),
         ExecutorKind::Oci => container::options(reader, field),
         ExecutorKind::Command => command::options(reader, field),
@@ -126,4 +134,18 @@ fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Execut
     }
     let options = if options.is_empty() { Value::Null } else { Value::Object(options) };
     Executor { choice: ExecutorChoice { kind, name, options }, copy_repo, copy_git }
+}
+
+/// The settings of an executor `local` whose jobs are kept from the machine.
+fn isolated(reader: &mut Reader<'_>, executor: &Field<'_>) -> serde_json::Map<String, Value> {
+    let mut options = serde_json::Map::from_iter([("isolate".to_owned(), Value::from(true))]);
+    if let Some(field) = executor.get("network")
+        && let Some(network) = field.text()
+    {
+        if network == "bridge" {
+            reader.tell(&field, "is for containers of an engine; `local` has `none` or `host`");
+        }
+        options.insert("network".to_owned(), network.into());
+    }
+    options
 }
