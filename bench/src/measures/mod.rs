@@ -4,6 +4,7 @@ pub mod agent;
 pub mod cancel;
 pub mod changes;
 pub mod claims;
+pub mod direct;
 pub mod idle;
 pub mod images;
 pub mod keepers;
@@ -59,4 +60,5 @@ pub const ALL: [Measure; 22] = [
     ("image-pull", images::pull),
     ("image-build", images::build),
     ("workflows", workflows::measure),
+    ("direct", direct::measure),
 ];

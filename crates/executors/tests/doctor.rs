@@ -39,6 +39,7 @@ fn sound() -> Facts {
             no_user_namespaces: None,
             overlay: true,
         }),
+        direct: None,
     }
 }
 
@@ -444,4 +445,36 @@ fn docker_that_asks_a_systemd_which_is_not_there() {
     );
     containers(&mut facts).sockets[0].answer = Ok(Engine { cgroup_driver: "none".to_owned(), ..docker() });
     assert!(told(&facts)[0].starts_with("oci lacks limits: Docker has no control groups"));
+}
+
+#[test]
+fn containers_without_a_daemon_are_told_case_by_case() {
+    use executr_executors::doctor::facts::{Direct, NoDirect};
+
+    let told = |user: u32, runtime: Result<&str, NoDirect>, others: bool| {
+        let direct = Some(Direct { runtime: runtime.map(Into::into), others });
+        let facts = Facts { machine: Machine { user, ..sound().machine }, direct, ..sound() };
+        let report = diagnose(&facts);
+        assert!(report.works(), "nobody has asked for them");
+        let section = report.sections.into_iter().find(|section| section.name == "direct").unwrap();
+        let line = |finding: &executr_executors::doctor::Finding| {
+            format!(
+                "{} {:?}: {} | {}",
+                finding.subject,
+                finding.standing,
+                finding.says,
+                finding.remedy.clone().unwrap_or_default()
+            )
+        };
+        section.findings.iter().map(line).collect::<Vec<_>>()
+    };
+    let works = "runtime Ok: /usr/bin/crun runs containers here: a root was mounted | ";
+    assert_eq!(told(0, Ok("/usr/bin/crun"), false), [works]);
+    assert_eq!(told(1000, Ok("/usr/bin/crun"), true), [works, "users Ok: steps may run as any user of an image | "]);
+    let lacking = told(1000, Ok("/usr/bin/crun"), false);
+    assert!(lacking[1].starts_with("users Lacks") && lacking[1].contains("--add-subuids"), "{lacking:?}");
+    let none = told(0, Err(NoDirect::NoRuntime), false);
+    assert!(none.len() == 1 && none[0].contains("apt-get install crun"), "{none:?}");
+    let failed = |user| told(user, Err(NoDirect::Failed("no".to_owned())), false).remove(0);
+    assert!(failed(0).contains("CAP_SYS_ADMIN") && failed(1000).contains("user namespaces"));
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Place, Sandbox, Workspace};
 use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace, is_own_engine};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
-use serde::Deserialize;
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
@@ -19,8 +18,8 @@ use crate::verdict::StepVerdict;
 /// The settings of a job's containers.
 pub(super) fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
     let choice = spec.workflow.as_deref().map(|workflow| &workflow.executor);
-    if let Some(isolation) = isolation(spec) {
-        return Ok(OciOptions::of_machine(isolation.network.unwrap_or(Network::None)));
+    if let Some(network) = isolation(spec) {
+        return Ok(OciOptions::of_machine(network));
     }
     let settings = choice.map(|choice| choice.options.clone()).unwrap_or_default();
     serde_json::from_value(settings).map_err(|error| {
@@ -59,20 +58,12 @@ pub(super) fn is_contained(spec: &JobSpec) -> bool {
         || isolation(spec).is_some()
 }
 
-/// The settings of an executor `local` whose jobs are kept from this machine.
-#[derive(Deserialize)]
-struct Isolation {
-    #[serde(default)]
-    isolate: bool,
-    #[serde(default)]
-    network: Option<Network>,
-}
-
-fn isolation(spec: &JobSpec) -> Option<Isolation> {
+/// The network of a job that is kept from this machine by an executor `local`; `None` where it isn't.
+fn isolation(spec: &JobSpec) -> Option<Network> {
     let executor = spec.workflow.as_deref().map(|workflow| &workflow.executor)?;
-    let is_local = executor.kind == ExecutorKind::Local && !executor.options.is_null();
-    let isolation: Isolation = is_local.then(|| serde_json::from_value(executor.options.clone()).ok())??;
-    isolation.isolate.then_some(isolation)
+    let is_isolated = executor.kind == ExecutorKind::Local && executor.options.get("isolate")?.as_bool()?;
+    let reaches_out = executor.options.get("network").is_some_and(|network| network == "host");
+    is_isolated.then_some(if reaches_out { Network::Host } else { Network::None })
 }
 
 /// Whether nobody answers in a container any more: somebody has removed it.

@@ -15,6 +15,26 @@ pub struct Facts {
     pub bash: Option<String>,
     /// Jobs in containers; `None` when this program was built without them.
     pub containers: Option<Containers>,
+    /// Containers without a daemon; `None` when nobody asked.
+    pub direct: Option<Direct>,
+}
+
+/// Containers without a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// What runs them, tried; or why nothing does.
+    pub runtime: Result<PathBuf, NoDirect>,
+    /// Whether this user was given others.
+    pub others: bool,
+}
+
+/// Why containers can't be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoDirect {
+    /// There is no program for it.
+    NoRuntime,
+    /// It was tried, and failed.
+    Failed(String),
 }
 
 /// The machine, and what its user may do.

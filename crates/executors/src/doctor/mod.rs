@@ -1,12 +1,13 @@
 //! What the executors of this program have and lack on a machine, and the remedy.
 //!
 //! - [`facts`]: what was found out, as plain values;
-//! - `machine`, `local`, `hooks`, `containers`: what the facts mean for each, purely;
+//! - `machine`, `local`, `hooks`, `containers`, `direct`: what the facts mean for each, purely;
 //! - [`probe`]: finds the facts out, with a deadline for everything that may hang.
 //!
 //! Nothing here prints, and what it makes on the machine to try something goes again.
 
 mod containers;
+mod direct;
 pub mod facts;
 mod hooks;
 mod local;
@@ -60,7 +61,7 @@ impl Finding {
 /// What was found about one executor, or about what all of them use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Section {
-    /// `machine`, or an executor's kind.
+    /// `machine`, an executor's kind, or `direct`: containers without a daemon.
     pub name: &'static str,
     /// In the order in which they matter.
     pub findings: Vec<Finding>,
@@ -92,6 +93,9 @@ pub fn diagnose(facts: &Facts) -> Report {
     ];
     if let Some(containers) = &facts.containers {
         sections.push(Section { name: "oci", findings: containers::findings(&facts.machine, containers) });
+    }
+    if let Some(direct) = &facts.direct {
+        sections.push(Section { name: "direct", findings: direct::findings(&facts.machine, direct) });
     }
     Report { sections }
 }

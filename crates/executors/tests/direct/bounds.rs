@@ -35,7 +35,7 @@ async fn a_container_has_no_more_memory_than_it_may() {
         return;
     }
     // Without swap, too.
-    let eat = "dd if=/dev/zero of=/dev/null bs=64M count=1; echo eaten";
+    let eat = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
     for (settings, own) in [(json!({"memory": "32Mi"}), 0), (json!({"mode": "isolated"}), 32 << 20)] {
         let Some((rig, job)) = bounded(settings, |job| job.limits.memory_bytes = own).await else { return };
         assert_eq!(run(&rig, job, eat).await.exit, Some(Exit::Signal(9)));

@@ -381,7 +381,7 @@ jobs:
     exclusive: true
     copy_repo: true
   test:
-    executor: {kind: local, name: tests, copy_repo: false, copy_git: false}
+    executor: {kind: local, name: tests, copy_repo: false, copy_git: false, isolate: true, network: none}
     needs: [build]
     if: "${{ needs.build.result == 'success' && matrix.os != 'mac' }}"
     matrix: {os: [linux, mac], include: [{os: bsd, old: true}], exclude: [{os: mac}], max_parallel: 1}

@@ -30,7 +30,7 @@ pub(super) async fn probe(surroundings: &Surroundings) -> Containers {
     Containers {
         address,
         sockets,
-        agent: surroundings.agent.clone(),
+        agent: surroundings.agent.clone().map(drop),
         podman: podman(surroundings).await,
         no_user_namespaces: no_user_namespaces(),
         overlay: fs::read_to_string("/proc/filesystems")

@@ -2,8 +2,10 @@
 //!
 //! - `machine`: the user, control groups, the data directory, programs;
 //! - `step`: runs one step as `local` would;
-//! - `engines`: asks the container engines.
+//! - `engines`: asks the container engines;
+//! - `direct`: mounts a container's root.
 
+mod direct;
 #[cfg(feature = "oci")]
 mod engines;
 mod machine;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use super::facts::{Facts, Local};
 use crate::local::KeeperOptions;
+use crate::oci::direct::DirectOptions;
 
 /// How long one thing may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,22 +39,25 @@ pub struct Surroundings {
     pub docker_host: Option<String>,
     /// The sockets to try when it says nothing, in order.
     pub sockets: Vec<PathBuf>,
-    /// Whether there is an agent to put into containers, or why not and what to do, behind a semicolon.
-    pub agent: Result<(), String>,
+    /// The agent to put into containers, or why there is none and what to do, behind a semicolon.
+    pub agent: Result<PathBuf, String>,
+    /// What containers without a daemon take; they aren't looked at without.
+    pub direct: Option<DirectOptions>,
     /// What `CONTAINERS_CONF` says.
     pub containers_conf: Option<PathBuf>,
 }
 
 /// Finds out everything.
 pub async fn probe(surroundings: &Surroundings) -> Facts {
-    let (machine, bash, step) = tokio::join!(
+    let (machine, bash, step, direct) = tokio::join!(
         machine::probe(surroundings),
         machine::version(&surroundings.path, "bash"),
         step::probe(surroundings),
+        direct::probe(surroundings),
     );
     #[cfg(feature = "oci")]
     let containers = Some(engines::probe(surroundings).await);
     #[cfg(not(feature = "oci"))]
     let containers = None;
-    Facts { machine, local: Local { step, group: surroundings.group }, bash, containers }
+    Facts { machine, local: Local { step, group: surroundings.group }, bash, containers, direct }
 }

@@ -44,6 +44,7 @@ pub use runtime::{Runtime, RuntimeKind};
 #[cfg(feature = "oci")]
 pub use stored::StoredImages;
 pub(super) use users::can_become;
+pub use users::others;
 
 use super::engine::{ContainerEngine, ContainerError, ContainerPlan, Image, Owned};
 use super::options::Pull;
@@ -278,6 +279,19 @@ impl ContainerEngine for Direct {
         let found = found.map_err(|error| refused("list containers", &error.to_string()))?;
         Ok(found.into_iter().map(|(id, owner)| Owned { id, owner }).collect())
     }
+}
+
+/// What would run containers from `agent` here, tried; `None` when neither crun nor runc is installed.
+///
+/// # Errors
+/// With why they can't be run.
+pub async fn look(options: DirectOptions, agent: PathBuf) -> Result<Option<Runtime>, String> {
+    let Some(runtime) = Runtime::find(&options.programs) else { return Ok(None) };
+    let opened = Direct::open(options, agent).await;
+    opened.map(|_| Some(runtime)).map_err(|error| match error {
+        ContainerError::NoEngine { tried } => tried,
+        error => error.to_string(),
+    })
 }
 
 /// What tells a stage to mount these layers, of which the lowest comes first.

@@ -25,7 +25,7 @@ impl Users {
         if is_root(user) {
             return Ok(Self::One);
         }
-        if has_others() {
+        if others() {
             return Ok(Self::Many);
         }
         Err(ContainerError::Settings(format!(
@@ -42,7 +42,7 @@ impl Users {
 
     /// Those that own what may be left of any container.
     pub(super) fn to_remove() -> Self {
-        match (rustix::process::geteuid().is_root(), has_others()) {
+        match (rustix::process::geteuid().is_root(), others()) {
             (true, _) => Self::Machine,
             (false, true) => Self::Many,
             (false, false) => Self::One,
@@ -71,8 +71,9 @@ fn is_root(user: &str) -> bool {
     matches!(user, "" | "0" | "root") && matches!(group, "" | "0" | "root")
 }
 
-/// Whether this user was given others.
-fn has_others() -> bool {
+/// Whether this user was given others, and has what it takes to use them.
+#[must_use]
+pub fn others() -> bool {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let gives = |file: &str| {
