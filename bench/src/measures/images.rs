@@ -164,7 +164,10 @@ pub fn build(settings: &Settings) -> io::Result<Vec<Row>> {
         fs::remove_file(packed)?;
     }
     Ok(vec![Row {
-        measure: format!("image build, one of {BUILT_LAYERS} layers of {} MiB changed", BUILT_FILES * BUILT_FILE >> 20),
+        measure: format!(
+            "image build, one of {BUILT_LAYERS} layers of {} MiB changed",
+            (BUILT_FILES * BUILT_FILE) >> 20
+        ),
         ours: median(&ours),
         against: "tar and sha256sum of that one".to_owned(),
         other: median(&other),

@@ -37,7 +37,7 @@ pub struct Settings {
 pub type Measure = (&'static str, fn(&Settings) -> io::Result<Vec<Row>>);
 
 /// All measures in the order they run.
-pub const ALL: [Measure; 22] = [
+pub const ALL: [Measure; 23] = [
     ("keepers", keepers::measure),
     ("agent", agent::measure),
     ("throughput", throughput::measure),

@@ -1,3 +1,5 @@
+//! Directories that jobs have changed, packed and unpacked elsewhere.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
