@@ -117,6 +117,42 @@ impl Engine {
         self.directory.join("d.sock")
     }
 
+    /// The process whose network it has.
+    ///
+    /// # Panics
+    ///
+    /// On Podman, which doesn't say.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        let pid = fs::read_to_string(self.directory.join("d.pid")).expect("it has written its number down");
+        pid.trim().parse().expect("a number")
+    }
+
+    /// Sends one of its images to a registry under another name, as whoever the registry of tests knows.
+    ///
+    /// # Panics
+    ///
+    /// When the registry doesn't take it.
+    pub fn push(&self, image: &str, repository: &str, tag: &str) {
+        drop(self.ask("POST", &format!("/images/{image}/tag?repo={repository}&tag={tag}")));
+        let login = format!(
+            r#"{{"username":"{}","password":"{}","serveraddress":"{repository}"}}"#,
+            crate::registry::USER,
+            crate::registry::PASSWORD
+        );
+        let mut encoded = Command::new("base64");
+        let mut encoded = encoded.arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        encoded.stdin.take().expect("it is piped").write_all(login.as_bytes()).expect("it reads");
+        let encoded = encoded.wait_with_output().expect("it ends").stdout;
+        let header = format!("X-Registry-Auth: {}", String::from_utf8_lossy(&encoded));
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--unix-socket"]).arg(self.socket()).args(["-X", "POST", "-H", &header]);
+        let pushed = curl.arg(format!("http://docker/images/{repository}/push?tag={tag}")).output().expect("curl runs");
+        let said = String::from_utf8_lossy(&pushed.stdout);
+        assert!(pushed.status.success() && !said.contains("errorDetail"), "{repository}:{tag}: {said}");
+        drop(self.ask("DELETE", &format!("/images/{repository}:{tag}")));
+    }
+
     /// What it answers; the path begins behind the API's version.
     ///
     /// # Panics

@@ -39,6 +39,8 @@ pub struct Setup {
     pub tls: Option<(String, String)>,
     /// It has nothing of its own, and hands on what the registry at this URL has.
     pub proxy_of: Option<String>,
+    /// It is on the loopback of this process, not on ours: of an engine that has a network of its own.
+    pub beside: Option<u32>,
 }
 
 /// A running registry, ended with this value.
@@ -96,12 +98,22 @@ impl Registry {
         write("config.yml", &config);
         let log = fs::File::create(at("log")).expect("a file can be written");
         let copy = log.try_clone().expect("a file can be opened twice");
-        let mut command = Command::new(PROGRAM);
+        let mut command = match setup.beside {
+            None => Command::new(PROGRAM),
+            Some(process) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/proc/{process}/ns/net")).arg(PROGRAM);
+                command
+            }
+        };
         command.arg("serve").arg(at("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
         let process = command.stdin(Stdio::null()).stdout(log).stderr(copy).spawn().expect("it is there");
         let mut registry = Self { directory, port, process };
         loop {
-            let answers = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+            let answers = match setup.beside {
+                None => std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(),
+                Some(_) => registry.log().contains("listening on"),
+            };
             if registry.process.try_wait().expect("a child of ours").is_some() {
                 return Err(());
             }

@@ -62,6 +62,12 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// What stands in for registries, where no flag says it: `EXECUTR_REGISTRY_MIRROR`.
+pub(crate) fn registry_mirrors() -> Vec<String> {
+    let said = std::env::var("EXECUTR_REGISTRY_MIRROR").unwrap_or_default();
+    said.split(',').filter(|mirror| !mirror.is_empty()).map(str::to_owned).collect()
+}
+
 /// The whole environment.
 pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()

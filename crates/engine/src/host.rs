@@ -27,7 +27,7 @@ impl HostContext {
 }
 
 /// What jobs may ask of this worker beyond a sandbox: `--allow`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// They may run in a directory of this machine they name.
     pub directory: bool,
@@ -41,6 +41,46 @@ pub struct Policy {
     pub command: bool,
     /// They may run in containers.
     pub containers: Containers,
+    /// What else is asked of those.
+    pub container_rules: ContainerRules,
+}
+
+/// Which containers a worker that runs some runs: `--allow-image`, `--allow-user`, `--allow-mount`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerRules {
+    /// Patterns of images, as [`matches`] has them; any image when there is none.
+    pub images: Vec<String>,
+    /// Patterns of who steps run as; anybody when there is none.
+    pub users: Vec<String>,
+    /// Directories of this machine that may be mounted, with all below them.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// Whether a whole text fits a pattern, in which `*` stands for any text and `?` for any one character.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut at, mut read) = (0, 0);
+    // Where the last `*` stood, and up to where it reached.
+    let mut star = None;
+    while read < text.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(c) if *c == '?' || *c == text[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => {
+                let Some((stood, reached)) = star else { return false };
+                star = Some((stood, reached + 1));
+                at = stood + 1;
+                read = reached + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|c| *c == '*')
 }
 
 /// Which containers jobs may have.
@@ -78,6 +118,29 @@ impl Policy {
             hooks: true,
             command: true,
             containers: Containers::Any,
+            container_rules: ContainerRules::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_for_the_whole_text() {
+        for (pattern, text, fits) in [
+            ("debian:12", "debian:12", true),
+            ("debian:12", "debian:123", false),
+            ("r.example/*", "r.example/team/tool:1", true),
+            ("r.example/*", "other/r.example/x", false),
+            ("*/tool:?", "r.example/tool:1", true),
+            ("*/tool:?", "r.example/tool:12", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("*", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }
     }
 }

@@ -100,7 +100,7 @@ impl Worker {
             cache,
             api,
             host: options.host.clone(),
-            policy: options.policy,
+            policy: options.policy.clone(),
             output: options.output.clone(),
             kill_grace: options.kill_grace,
             aftermath: options.aftermath,

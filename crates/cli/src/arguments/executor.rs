@@ -82,6 +82,18 @@ pub(crate) struct ExecutorChoices {
     /// What jobs may use beyond the default: directory, inherit, providers, hooks, command, oci, oci-host; repeatable
     #[arg(long, env = "EXECUTR_ALLOW", value_name = "WHAT", value_delimiter = ',', value_parser = values::allowed)]
     pub(crate) allow: Vec<values::Allowed>,
+    /// Images that containers may be of, `*` and `?` as in the shell, but over `/` too; repeatable. Any by default
+    #[arg(long, env = "EXECUTR_ALLOW_IMAGE", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) allow_image: Vec<String>,
+    /// As whom steps in containers may run, as their `user` says it; repeatable. Anybody by default
+    #[arg(long, env = "EXECUTR_ALLOW_USER", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) allow_user: Vec<String>,
+    /// A directory of this machine that containers may have, with all below it; repeatable
+    #[arg(long, env = "EXECUTR_ALLOW_MOUNT", value_name = "DIR", value_delimiter = ',', value_hint = ValueHint::DirPath)]
+    pub(crate) allow_mount: Vec<PathBuf>,
+    /// A mirror of a registry that images are fetched from before the registry itself; repeatable, the first is tried first
+    #[arg(long, env = "EXECUTR_REGISTRY_MIRROR", value_name = "REGISTRY=URL", value_delimiter = ',', value_parser = values::mirror)]
+    pub(crate) registry_mirror: Vec<String>,
     /// Where fetched programs are kept
     #[arg(long, env = "EXECUTR_CACHE_DIR", value_name = "DIR", default_value = "~/.executr/cache", value_parser = values::path, value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: PathBuf,

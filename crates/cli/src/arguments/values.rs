@@ -92,6 +92,15 @@ pub(crate) fn allowed(text: &str) -> Result<Allowed, String> {
     }
 }
 
+/// `REGISTRY=http[s]://HOST[:PORT][/PREFIX]`.
+pub(crate) fn mirror(text: &str) -> Result<String, String> {
+    let is_mirror = text.split_once('=').is_some_and(|(registry, url)| {
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        !registry.is_empty() && host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
+    });
+    is_mirror.then(|| text.to_owned()).ok_or_else(|| "write it as REGISTRY=https://HOST[:PORT][/PREFIX]".to_owned())
+}
+
 /// A path, with `~/` standing for the home directory as in the shell, which doesn't see the value of a variable.
 pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {
@@ -112,6 +121,14 @@ mod tests {
         assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
         assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
         assert!(pair("=b").is_err() && pair("A").is_err());
+    }
+
+    #[test]
+    fn a_mirror_says_of_what_and_where() {
+        assert!(mirror("docker.io=https://m.example/hub").is_ok() && mirror("*=http://127.0.0.1:5000").is_ok());
+        for text in ["m.example", "docker.io=m.example", "=https://m", "a=https://u:p@h"] {
+            assert!(mirror(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) async fn doctor(arguments: DoctorArgs) -> Result<Exit> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let surroundings = Surroundings {
         agent: agent::program(&data),
-        direct: worker::containers(&data).direct,
+        direct: worker::containers(&data, &[]).direct,
         data,
         scratch,
         keeper: worker::keeper(),

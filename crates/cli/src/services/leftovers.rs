@@ -56,7 +56,7 @@ pub(crate) fn sweepers(data: &Path, work_dir: &Path, cache_dir: &Path) -> Vec<Bo
     let executor = data.join("executor");
     let mut sweepers: Vec<Box<dyn Sweeper>> = vec![
         // First whatever may still write to the directories.
-        Box::new(OciSweeper::new(containers(data))),
+        Box::new(OciSweeper::new(containers(data, &[]))),
         Box::new(ControlGroups),
         Box::new(RunDirectories(data.join("runs"))),
         Box::new(LocalSweeper { work_dir: work_dir.to_owned() }),

@@ -12,8 +12,8 @@ use executr_executors::oci::direct::StoredImages;
 use executr_images::{Access, CredentialSource, StoreOptions};
 use executr_spec::QueueName;
 use executr_worker::{
-    AgentProgram, Cgroups, Containers, HostContext, Inherit, KeeperOptions, KeptDirectories, OciHostOptions, Policy,
-    Worker, WorkerError, WorkerOptions,
+    AgentProgram, Cgroups, ContainerRules, Containers, HostContext, Inherit, KeeperOptions, KeptDirectories,
+    OciHostOptions, Policy, Worker, WorkerError, WorkerOptions,
 };
 
 use crate::arguments::{Allowed, ExecutorArgs, ExecutorChoices, WorkflowHereArgs};
@@ -45,9 +45,16 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
         options.queues.clone_from(&choices.queue);
     }
     options.labels = choices.label.iter().cloned().collect();
-    options.policy = policy(&choices.allow);
+    options.policy = Policy {
+        container_rules: ContainerRules {
+            images: choices.allow_image.clone(),
+            users: choices.allow_user.clone(),
+            mounts: choices.allow_mount.clone(),
+        },
+        ..policy(&choices.allow)
+    };
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
-    options.oci = containers(data);
+    options.oci = containers(data, &choices.registry_mirror);
     options.work_dir.clone_from(&choices.work_dir);
     options.cache.directory.clone_from(&choices.cache_dir);
     options.cache.max_bytes = choices.max_cache_size.saturating_mul(MEGABYTE);
@@ -65,7 +72,7 @@ pub(crate) fn run_options(data: &Path, directory: &Path, cgroups: Cgroups) -> Wo
     options.spool_dir = directory.to_owned();
     options.policy = Policy::everything();
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
-    options.oci = containers(data);
+    options.oci = containers(data, &host::registry_mirrors());
     // Somebody is looking.
     options.output.gather = Duration::from_millis(5);
     options
@@ -124,6 +131,7 @@ pub(crate) fn keeper() -> KeeperOptions {
 
 fn policy(allowed: &[Allowed]) -> Policy {
     Policy {
+        container_rules: ContainerRules::default(),
         directory: allowed.contains(&Allowed::Directory),
         inherit: if allowed.contains(&Allowed::Inherit) { Inherit::AllButOurs } else { Inherit::Nothing },
         providers: allowed.contains(&Allowed::Providers),
@@ -138,23 +146,30 @@ fn policy(allowed: &[Allowed]) -> Policy {
 }
 
 /// Where container engines listen on this machine, and the agent for their containers, which is unpacked into `data`.
-pub(crate) fn containers(data: &Path) -> OciHostOptions {
-    let direct = direct(data);
+pub(crate) fn containers(data: &Path, mirrors: &[String]) -> OciHostOptions {
+    #[cfg(not(feature = "oci"))]
+    let _ = mirrors;
+    #[cfg(feature = "oci")]
+    let access = access(mirrors);
+    #[cfg(feature = "oci")]
+    let direct = direct(data, access.clone());
+    #[cfg(not(feature = "oci"))]
+    let direct = None;
     let data = data.to_owned();
     OciHostOptions {
         address: host::engine_address(),
         sockets: host::engine_sockets(),
         agent: AgentProgram::new(move || agent::program(&data)),
         direct,
+        #[cfg(feature = "oci")]
+        access,
         programs: None,
     }
 }
 
 /// What containers without a daemon take, below `data`.
 #[cfg(feature = "oci")]
-fn direct(data: &Path) -> Option<DirectOptions> {
-    let credentials = host::registry_logins().into_iter().map(CredentialSource::File).collect();
-    let access = Access { credentials, ..Access::default() };
+fn direct(data: &Path, access: Access) -> Option<DirectOptions> {
     Some(DirectOptions {
         state: data.join("containers"),
         images: std::sync::Arc::new(StoredImages::new(data.join(super::IMAGES), StoreOptions::default(), access)),
@@ -163,7 +178,16 @@ fn direct(data: &Path) -> Option<DirectOptions> {
     })
 }
 
-#[cfg(not(feature = "oci"))]
-fn direct(_data: &Path) -> Option<DirectOptions> {
-    None
+/// How registries are reached: by the logins that other programs have written down, through mirrors.
+#[cfg(feature = "oci")]
+fn access(mirrors: &[String]) -> Access {
+    let credentials = host::registry_logins().into_iter().map(CredentialSource::File).collect();
+    let parsed = mirrors.iter().filter_map(|mirror| match mirror.parse() {
+        Ok(mirror) => Some(mirror),
+        Err(error) => {
+            tracing::warn!(%error, "a mirror is left out");
+            None
+        }
+    });
+    Access { credentials, mirrors: parsed.collect(), ..Access::default() }
 }

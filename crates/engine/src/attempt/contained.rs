@@ -1,10 +1,11 @@
 //! An attempt in a container: its own, or one its run's other jobs are in, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Component;
 use std::sync::Arc;
 
 use executr_executors::contract::{ExecutorError, JobPlan, KeeperError, Place, Sandbox, Workspace};
-use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace, is_own_engine};
+use executr_executors::oci::{Mode, Network, OciOptions, OciWorkspace, RegistryLogin, is_own_engine};
 use executr_spec::{ExecutorKind, JobId, JobSpec};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::execution::Deadline;
 use super::steps::Progress;
 use super::{Attempt, lost};
-use crate::host::Containers;
+use crate::host::{ContainerRules, Containers, matches};
 use crate::verdict::StepVerdict;
 
 /// The settings of a job's containers.
@@ -29,7 +30,7 @@ pub(super) fn options(spec: &JobSpec) -> Result<OciOptions, StepVerdict> {
 }
 
 /// Whether the job may have the container it wants.
-pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdict> {
+pub(super) fn check(spec: &JobSpec, allowed: Containers, rules: &ContainerRules) -> Result<(), StepVerdict> {
     let refused = |what: &str, word: &str| {
         Err(StepVerdict::failed(format!("this worker {what}; start it with `--allow {word}`"), true))
     };
@@ -37,17 +38,55 @@ pub(super) fn check(spec: &JobSpec, allowed: Containers) -> Result<(), StepVerdi
     if allowed == Containers::None {
         return refused("runs no containers", "oci");
     }
+    // This machine's own files are no image.
+    let own = (is_contained(spec) && isolation(spec).is_none()).then_some((&options.image, options.user.as_ref()));
+    let of_steps = spec.steps.iter().filter_map(|step| step.image.as_ref());
+    for (image, user) in own.into_iter().chain(of_steps.map(|image| (&image.name, image.user.as_ref()))) {
+        admitted(rules, image, user.map(String::as_str))?;
+    }
     if allowed == Containers::Any {
         return Ok(());
     }
-    if !options.mounts.is_empty() {
-        return refused("mounts nothing of its machine into containers", "oci-host");
+    // One that isn't a mount is told of by whoever reads the settings.
+    for mount in options.mounts().unwrap_or_default() {
+        let leads_up = mount.source.components().any(|part| part == Component::ParentDir);
+        if leads_up || !rules.mounts.iter().any(|allowed| mount.source.starts_with(allowed)) {
+            let source = mount.source.display();
+            let message = format!(
+                "`mounts`: this worker doesn't mount {source} of its machine into containers; start it with `--allow-mount \
+                 {source}` or `--allow oci-host`"
+            );
+            return Err(StepVerdict::failed(message, true));
+        }
     }
     if options.network == Network::Host {
         return refused("gives no container its machine's network", "oci-host");
     }
     if !is_own_engine(options.engine.as_deref()) {
         return refused("uses only its own container engine", "oci-host");
+    }
+    Ok(())
+}
+
+/// Whether the worker runs containers of this image, as this user.
+fn admitted(rules: &ContainerRules, image: &str, user: Option<&str>) -> Result<(), StepVerdict> {
+    let fits = |patterns: &[String], text: &str| patterns.iter().any(|pattern| matches(pattern, text));
+    if !rules.images.is_empty() && !fits(&rules.images, image) {
+        let message = format!(
+            "`image`: this worker runs no containers of `{image}`, only of {}; start it with `--allow-image '{image}'`, or \
+             name one of those",
+            rules.images.join(", ")
+        );
+        return Err(StepVerdict::failed(message, true));
+    }
+    if !rules.users.is_empty() && !user.is_some_and(|user| fits(&rules.users, user)) {
+        let who = user.map_or_else(|| "whom the image says".to_owned(), |user| format!("`{user}`"));
+        let message = format!(
+            "`user`: this worker runs no step in a container as {who}, only as {}; say one of those, or start it with \
+             `--allow-user`",
+            rules.users.join(", ")
+        );
+        return Err(StepVerdict::failed(message, true));
     }
     Ok(())
 }
@@ -139,6 +178,14 @@ impl Attempt<'_> {
         labels
     }
 
+    /// The settings with who one is at the image's registry, where variables say that.
+    fn with_login(&mut self, options: OciOptions) -> Result<OciOptions, StepVerdict> {
+        let Some(named) = options.registry.clone() else { return Ok(options) };
+        let (username, password) = (self.secret(&named.username_env)?, self.secret(&named.password_env)?);
+        self.mask(&BTreeSet::from([password.clone()]));
+        Ok(OciOptions { login: Some(RegistryLogin { username, password }), ..options })
+    }
+
     /// Containers of a job. Whoever gives up waiting leaves nothing half made.
     pub(super) async fn open(
         &mut self,
@@ -147,6 +194,7 @@ impl Attempt<'_> {
         deadline: Deadline,
     ) -> Result<Arc<dyn Workspace>, StepVerdict> {
         let (host, machine) = (Arc::clone(&self.engine.oci), Arc::clone(self.engine.workspaces.machine()));
+        let options = self.with_login(options)?;
         let opening = OciWorkspace::open(host, machine, JobId(Uuid::new_v4()), options, labels);
         let opened = self.wait_for(opening, deadline).await.map_err(StepVerdict::ended_early)?;
         Ok(Arc::new(opened.map_err(|error| lost(&error))?))
@@ -199,26 +247,59 @@ mod tests {
 
     #[test]
     fn a_worker_gives_what_it_was_told_to() {
-        let refused = |spec: &JobSpec, allowed| check(spec, allowed).expect_err("it may not").message.expect("why");
+        let refused = |spec: &JobSpec, allowed| {
+            check(spec, allowed, &ContainerRules::default()).expect_err("it may not").message.expect("why")
+        };
         let plain = spec(json!({"image": "i"}));
-        assert!(check(&plain, Containers::Confined).is_ok());
+        assert!(check(&plain, Containers::Confined, &ContainerRules::default()).is_ok());
         assert!(refused(&plain, Containers::None).contains("--allow oci"));
         for (key, value) in [("mounts", json!(["/:/host"])), ("network", json!("host")), ("engine", json!("unix:///x"))]
         {
             let spec = spec(json!({"image": "i", key: value}));
             let text = refused(&spec, Containers::Confined);
             assert!(text.contains("--allow oci-host"), "{text}");
-            assert!(check(&spec, Containers::Any).is_ok());
+            assert!(check(&spec, Containers::Any, &ContainerRules::default()).is_ok());
         }
         for own in ["auto", "direct", "docker"] {
-            assert!(check(&spec(json!({"image": "i", "engine": own})), Containers::Confined).is_ok());
+            assert!(
+                check(&spec(json!({"image": "i", "engine": own})), Containers::Confined, &ContainerRules::default())
+                    .is_ok()
+            );
         }
         let mut step = Step::new(StepCommand::Run("true".to_owned()));
         step.image = Some(StepImage { name: "i".to_owned(), ..StepImage::default() });
         let local = JobSpec::new(vec![step]);
         assert!(refused(&local, Containers::None).contains("--allow oci"));
-        assert!(check(&local, Containers::Confined).is_ok());
+        assert!(check(&local, Containers::Confined, &ContainerRules::default()).is_ok());
         let wrong = refused(&spec(json!({"imag": "i"})), Containers::Any);
         assert!(wrong.contains("box") && wrong.contains("imag"), "{wrong}");
+    }
+
+    #[test]
+    fn images_users_and_mounts_are_as_the_worker_says() {
+        let rules = ContainerRules {
+            images: vec!["r.example/*".to_owned()],
+            users: vec!["1000:*".to_owned()],
+            mounts: vec!["/srv/data".into()],
+        };
+        let refused = |options| {
+            check(&spec(options), Containers::Confined, &rules).expect_err("it may not").message.expect("why")
+        };
+        let good = json!({"image": "r.example/a:1", "user": "1000:1", "mounts": ["/srv/data/x:/x"]});
+        assert!(check(&spec(good), Containers::Confined, &rules).is_ok());
+        let text = refused(json!({"image": "debian", "user": "1000:1"}));
+        assert!(text.contains("`image`") && text.contains("--allow-image"), "{text}");
+        for user in [json!("0:0"), json!(null)] {
+            let text = refused(json!({"image": "r.example/a", "user": user}));
+            assert!(text.contains("`user`") && text.contains("--allow-user"), "{text}");
+        }
+        for mount in ["/srv/other:/x", "/srv/database:/x", "/srv/data/../x:/x"] {
+            let text = refused(json!({"image": "r.example/a", "user": "1000:1", "mounts": [mount]}));
+            assert!(text.contains("`mounts`") && text.contains("--allow-mount"), "{text}");
+        }
+        let mut step = Step::new(StepCommand::Run("true".to_owned()));
+        step.image = Some(StepImage { name: "debian".to_owned(), ..StepImage::default() });
+        let local = JobSpec::new(vec![step]);
+        assert!(check(&local, Containers::Any, &rules).is_err(), "a step's image is no other");
     }
 }

@@ -166,7 +166,7 @@ impl Engine {
             return Err(StepVerdict::failed(message, true));
         }
         if kind == ExecutorKind::Oci || spec.steps.iter().any(|step| step.image.is_some()) {
-            contained::check(spec, self.policy.containers)?;
+            contained::check(spec, self.policy.containers, &self.policy.container_rules)?;
         }
         if kind == ExecutorKind::Command {
             commanded::check(spec, self.policy.command)?;

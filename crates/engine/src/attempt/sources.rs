@@ -42,7 +42,7 @@ impl Engine {
         source: Option<Digest>,
         provider: &Provider,
     ) -> Result<Result<Provided, ProviderError>, StepVerdict> {
-        let asking = |root| Asking { host: &self.host, policy: self.policy, root };
+        let asking = |root| Asking { host: &self.host, policy: &self.policy, root };
         if let Some(repository) = &self.host.repository {
             return Ok(ask(provider, asking(Root::Own(repository))).await);
         }

@@ -173,7 +173,7 @@ impl Attempt<'_> {
 
     /// The value of a secret: one that was given by name, `EXECUTR_SECRET_<name>` of the worker's environment, or, where
     /// jobs may inherit, the variable of that name.
-    fn secret(&self, name: &str) -> Result<String, StepVerdict> {
+    pub(super) fn secret(&self, name: &str) -> Result<String, StepVerdict> {
         let host = &self.engine.host;
         let own = || {
             let value = host.variable(&format!("EXECUTR_SECRET_{name}"))?;
@@ -199,7 +199,7 @@ impl Attempt<'_> {
     }
 
     /// Masks these from now on, besides what is masked already.
-    fn mask(&mut self, secrets: &BTreeSet<String>) {
+    pub(super) fn mask(&mut self, secrets: &BTreeSet<String>) {
         let known = self.secrets.len();
         self.secrets.extend(secrets.iter().cloned());
         if self.secrets.len() > known {

@@ -63,7 +63,7 @@ pub fn variables_in(text: &str) -> Result<BTreeMap<String, String>, String> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asking<'a> {
     pub(crate) host: &'a HostContext,
-    pub(crate) policy: Policy,
+    pub(crate) policy: &'a Policy,
     pub(crate) root: Root<'a>,
 }
 

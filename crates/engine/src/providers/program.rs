@@ -186,7 +186,7 @@ mod tests {
 
     async fn shell(longest: Duration, script: &str) -> Result<String, String> {
         let host = crate::HostContext::default();
-        let asking = Asking { host: &host, policy: crate::Policy::default(), root: super::super::Root::Nothing };
+        let asking = Asking { host: &host, policy: &crate::Policy::default(), root: super::super::Root::Nothing };
         run_within(longest, &["/bin/sh", "-c", script].map(str::to_owned), asking).await
     }
 

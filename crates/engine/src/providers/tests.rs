@@ -25,7 +25,7 @@ fn file(path: &str, required: bool) -> Provider {
 
 async fn said(root: &Path, provider: &Provider) -> Result<Provided, String> {
     let host = host();
-    let asking = Asking { host: &host, policy: policy(), root: Root::Copy(root) };
+    let asking = Asking { host: &host, policy: &policy(), root: Root::Copy(root) };
     ask(provider, asking).await.map_err(|error| error.to_string())
 }
 
@@ -50,7 +50,7 @@ async fn files_are_read_within_the_repository_only() {
         let error = said(temp.path(), &file(path, true)).await.unwrap_err();
         assert!(error.contains(told) && error.contains(&format!("file `{path}`")), "{error}");
     }
-    let asking = Asking { host: &host(), policy: policy(), root: Root::Nothing };
+    let asking = Asking { host: &host(), policy: &policy(), root: Root::Nothing };
     assert!(ask(&file(".env", false), asking).await.unwrap_err().to_string().contains("executr submit"));
 }
 
@@ -65,7 +65,7 @@ async fn a_program_prints_exports_and_is_never_evaluated() {
     assert!(error.contains("./fails") && error.contains("3") && error.contains("no key"), "{error}");
     let error = said(temp.path(), &Provider::Command(vec!["no-such-program".into()])).await.unwrap_err();
     assert!(error.contains("cannot start"), "{error}");
-    let asking = Asking { host: &host(), policy: Policy::default(), root: Root::Copy(temp.path()) };
+    let asking = Asking { host: &host(), policy: &Policy::default(), root: Root::Copy(temp.path()) };
     let error = ask(&Provider::Command(vec!["true".into()]), asking).await.unwrap_err().to_string();
     assert!(error.contains("--allow providers"), "{error}");
 }
@@ -85,7 +85,7 @@ async fn sops_is_asked_for_json_and_nested_keys_are_joined() {
     let root = temp.path().canonicalize().unwrap();
     let path = format!("{}:{DEFAULT_PATH}", root.display());
     host.variables.insert("PATH".into(), path.into());
-    let asking = Asking { host: &host, policy: policy(), root: Root::Copy(&root) };
+    let asking = Asking { host: &host, policy: &policy(), root: Root::Copy(&root) };
     let sops = |file: &str, required| Provider::Sops { file: file.to_owned(), format: SopsFormat::Yaml, required };
     let provided = ask(&sops("secrets.yaml", true), asking).await.unwrap();
     assert_eq!(pairs(&provided), [("db_password", "hunter2"), ("db_port", "5432")]);
@@ -100,7 +100,7 @@ async fn a_source_is_asked_once_a_run() {
     script(temp.path(), "count", "#!/bin/sh\necho x >> asked; echo \"export N=$(wc -l < asked)\"");
     let (host, providers) = (host(), Arc::new(Providers::default()));
     let provider = Provider::Command(vec!["./count".into()]);
-    let asking = Asking { host: &host, policy: policy(), root: Root::Copy(temp.path()) };
+    let asking = Asking { host: &host, policy: &policy(), root: Root::Copy(temp.path()) };
     let counted = async |run: u128| {
         let answer = providers.ask((Uuid::from_u128(run), None), &provider, async || {
             Ok::<_, std::convert::Infallible>(ask(&provider, asking).await)

@@ -91,6 +91,9 @@ impl Container {
             let names = aliases(["executr.executor", "executr.name"].map(|label| purpose.labels.get(label)));
             let mut plan = plan_of(host, options, &agent, &directories, limits, purpose.labels)?;
             plan.attached = network.as_ref().and_then(|network| network.attached(names));
+            if let Some(called) = image.called.clone() {
+                plan.image = called;
+            }
             plan.mounts.extend(of_job.map(|path| Mount { source: path.clone(), target: path, read_only: false }));
             plan.user = options.user.as_ref().unwrap_or(&image.user).clone();
             let id = engine.start(plan).await?;
@@ -212,6 +215,7 @@ fn wanted<'a>(options: &'a OciOptions, limits: &Limits, offered: &LimitOffers) -
         pull: options.pull,
         network: options.network,
         user: options.user.as_deref(),
+        login: options.login.as_ref(),
         refused_limit: asked.into_iter().find_map(|(is_asked, offer)| offer.clone().err().filter(|_| is_asked)),
     }
 }

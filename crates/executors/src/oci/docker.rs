@@ -10,34 +10,37 @@ use bollard::models::{
     NetworkCreateRequest, NetworkingConfig,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
     RemoveContainerOptionsBuilder,
 };
 use bytes::Bytes;
+use executr_images::Access;
 use futures_util::StreamExt;
 
 use super::engine::{CAPABILITIES, ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
-use super::options::Pull;
+use super::options::{Pull, RegistryLogin};
+use super::registries::Fetching;
 
 /// Seconds an answer may take to begin: a container of a busy machine takes a while to start.
 const PATIENCE: u64 = 120;
 
 /// The connection.
 pub(super) struct Docker {
-    client: bollard::Docker,
+    pub(super) client: bollard::Docker,
     is_podman: bool,
+    access: Access,
 }
 
 impl Docker {
-    /// Connects, and agrees on the API's version.
-    pub(super) async fn connect(socket: &Path) -> Result<Self, String> {
+    /// Connects, and agrees on the API's version. Registries are reached by `access`.
+    pub(super) async fn connect(socket: &Path, access: Access) -> Result<Self, String> {
         let address = socket.to_str().ok_or("its path is no text")?;
         let client = bollard::Docker::connect_with_unix(address, PATIENCE, bollard::API_DEFAULT_VERSION);
         let client = client.map_err(|error| error.to_string())?;
         let client = client.negotiate_version().await.map_err(|error| said(&error))?;
         let version = client.version().await.map_err(|error| said(&error))?;
         let is_podman = version.components.unwrap_or_default().iter().any(|part| part.name.contains("Podman"));
-        Ok(Self { client, is_podman })
+        Ok(Self { client, is_podman, access })
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Image>, ContainerError> {
@@ -45,29 +48,21 @@ impl Docker {
             Ok(found) => {
                 let config = found.config.unwrap_or_default();
                 let env = config.env.unwrap_or_default().into_iter().map(Bytes::from).collect();
-                Ok(Some(Image { user: config.user.unwrap_or_default(), env }))
+                Ok(Some(Image { user: config.user.unwrap_or_default(), env, called: None }))
             }
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(ContainerError::Image { image: name.to_owned(), message: said(&error) }),
         }
-    }
-
-    async fn pull(&self, name: &str) -> Result<(), ContainerError> {
-        // Without a tag an engine would fetch all there are.
-        let is_exact = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
-        let options = CreateImageOptionsBuilder::new().from_image(name);
-        let options = if is_exact { options } else { options.tag("latest") };
-        let mut told = self.client.create_image(Some(options.build()), None, None);
-        while let Some(told) = told.next().await {
-            told.map_err(|error| ContainerError::Image { image: name.to_owned(), message: said(&error) })?;
-        }
-        Ok(())
     }
 }
 
 #[async_trait]
 impl ContainerEngine for Docker {
     async fn image(&self, name: &str, pull: Pull) -> Result<Image, ContainerError> {
+        self.image_for(name, pull, None).await
+    }
+
+    async fn image_for(&self, name: &str, pull: Pull, login: Option<&RegistryLogin>) -> Result<Image, ContainerError> {
         if pull != Pull::Always
             && let Some(image) = self.inspect(name).await?
         {
@@ -77,8 +72,9 @@ impl ContainerEngine for Docker {
         if pull == Pull::Never {
             return Err(missing("the engine doesn't have it, and `pull: never` forbids to fetch it"));
         }
-        self.pull(name).await?;
-        self.inspect(name).await?.ok_or_else(|| missing("it was fetched, and isn't there"))
+        let instead = self.fetch(&Fetching { name, access: &self.access, login }).await?;
+        let found = self.inspect(instead.as_deref().unwrap_or(name)).await?;
+        found.map(|image| Image { called: instead, ..image }).ok_or_else(|| missing("it was fetched, and isn't there"))
     }
 
     async fn start(&self, plan: ContainerPlan) -> Result<String, ContainerError> {
@@ -239,9 +235,10 @@ fn is_going(error: &Error) -> bool {
 }
 
 /// What the engine said, without what the client puts around it.
-fn said(error: &Error) -> String {
+pub(super) fn said(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.clone(),
+        Error::DockerStreamError { error } => error.clone(),
         other => {
             let mut text = other.to_string();
             let mut cause = std::error::Error::source(other);

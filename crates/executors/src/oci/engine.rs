@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::options::{Network, Pull};
+use super::options::{Network, Pull, RegistryLogin};
 
 /// What the agent needs to run steps as other users and to clear up after them. No step has any of these.
 pub(super) const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
@@ -20,6 +20,18 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// When it can't be had.
     async fn image(&self, name: &str, pull: Pull) -> Result<Image, ContainerError>;
+
+    /// The same, fetched by who one is to be at its registry.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image), and where the engine has logins of its own only.
+    async fn image_for(&self, name: &str, pull: Pull, login: Option<&RegistryLogin>) -> Result<Image, ContainerError> {
+        if login.is_some() {
+            let text = "`registry` takes an engine of a socket; log in with `docker login`, or say `engine: docker`";
+            return Err(ContainerError::Settings(text.to_owned()));
+        }
+        self.image(name, pull).await
+    }
 
     /// Makes and starts a container; its id. What was made of one that can't be started is removed.
     ///
@@ -81,6 +93,8 @@ pub struct Image {
     pub user: String,
     /// Its variables, each `KEY=VALUE`.
     pub env: Vec<Bytes>,
+    /// What the engine calls it, where that isn't its name.
+    pub called: Option<String>,
 }
 
 /// A container to be.

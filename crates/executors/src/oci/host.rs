@@ -26,6 +26,9 @@ pub struct OciHostOptions {
     pub sockets: Vec<PathBuf>,
     /// The agent.
     pub agent: AgentProgram,
+    /// How engines that fetch images themselves reach registries.
+    #[cfg(feature = "oci")]
+    pub access: executr_images::Access,
     /// What containers without a daemon take; there are none without.
     pub direct: Option<DirectOptions>,
     /// More that every container can read, at the same path: where fetched programs are kept.
@@ -120,7 +123,7 @@ impl OciHost {
     /// # Errors
     /// When none answers.
     pub async fn engine(&self, address: Option<&str>) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-        self.connected(address, async { connect(&self.addresses(address)?).await }).await
+        self.connected(address, async { self.connect(&self.addresses(address)?).await }).await
     }
 
     /// The engine of this name, which `connecting` makes when it is first asked for, rid of what dead processes left in it.
@@ -176,7 +179,7 @@ impl OciHost {
 
     /// This machine's own engine, with all that dead processes left in it.
     pub(super) async fn unswept(&self) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-        connect(&self.addresses(None)?).await
+        self.connect(&self.addresses(None)?).await
     }
 
     /// The sockets to try, in order.
@@ -194,23 +197,25 @@ impl OciHost {
     }
 }
 
-#[cfg(feature = "oci")]
-async fn connect(sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-    let mut tried = Vec::new();
-    for socket in sockets {
-        match super::docker::Docker::connect(socket).await {
-            Ok(engine) => return Ok(Arc::new(engine)),
-            Err(problem) => tried.push(format!("{}: {problem}", socket.display())),
+impl OciHost {
+    #[cfg(feature = "oci")]
+    async fn connect(&self, sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        let mut tried = Vec::new();
+        for socket in sockets {
+            match super::docker::Docker::connect(socket, self.options.access.clone()).await {
+                Ok(engine) => return Ok(Arc::new(engine)),
+                Err(problem) => tried.push(format!("{}: {problem}", socket.display())),
+            }
         }
+        let tried = if tried.is_empty() { "there is no socket to try".to_owned() } else { tried.join("; ") };
+        Err(ContainerError::NoEngine { tried })
     }
-    let tried = if tried.is_empty() { "there is no socket to try".to_owned() } else { tried.join("; ") };
-    Err(ContainerError::NoEngine { tried })
-}
 
-#[cfg(not(feature = "oci"))]
-#[expect(clippy::unused_async, reason = "as with the feature")]
-async fn connect(_sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
-    Err(ContainerError::NotBuilt)
+    #[cfg(not(feature = "oci"))]
+    #[expect(clippy::unused_async, reason = "as with the feature")]
+    async fn connect(&self, _sockets: &[PathBuf]) -> Result<Arc<dyn ContainerEngine>, ContainerError> {
+        Err(ContainerError::NotBuilt)
+    }
 }
 
 #[cfg(test)]

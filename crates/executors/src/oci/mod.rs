@@ -7,6 +7,7 @@
 //! - `selection`: which engine makes a container;
 //! - [`owner`]: whose a container is, and what dead owners left;
 //! - [`sweeper`]: the same for who cleans up without a worker;
+//! - `registries`: what an engine is told of registries; `pulling`: fetching by Docker's API;
 //! - `networks`: one for the containers of each run;
 //! - `appearing`: what tells that the agent is there;
 //! - `container`: one container with its directories and its agent;
@@ -28,13 +29,17 @@ mod host;
 mod networks;
 mod options;
 mod owner;
+#[cfg(feature = "oci")]
+mod pulling;
+#[cfg(feature = "oci")]
+mod registries;
 mod selection;
 mod sweeper;
 mod workspace;
 
 pub use engine::{Attached, ContainerEngine, ContainerError, ContainerPlan, Image, Mount, Owned};
 pub use host::{AgentProgram, OciHost, OciHostOptions};
-pub use options::{Mode, Network, OciOptions, Pull};
+pub use options::{Mode, Network, OciOptions, Pull, RegistryLogin, RegistryVariables};
 pub use selection::is_own_engine;
 pub use sweeper::OciSweeper;
 pub use workspace::OciWorkspace;

@@ -1,6 +1,7 @@
 //! What a workflow says of its containers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use executr_spec::{Bytes, Millicores};
@@ -47,12 +48,43 @@ pub struct OciOptions {
     /// More of this machine's directories, each `SOURCE:TARGET` or `SOURCE:TARGET:ro`.
     #[serde(default)]
     pub mounts: Vec<String>,
+    /// Which variables of the worker say who one is at the image's registry.
+    #[serde(default)]
+    pub registry: Option<RegistryVariables>,
+    /// Their values, looked up where the job runs and nowhere else.
+    #[serde(skip)]
+    pub login: Option<RegistryLogin>,
     /// Variables below all others but the image's.
     #[serde(default)]
     pub container_env: BTreeMap<String, String>,
     /// They are made of this machine's own files, which can't be written, instead of an image.
     #[serde(skip)]
     pub of_machine: bool,
+}
+
+/// Names of variables.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryVariables {
+    /// Of the one with the user's name.
+    pub username_env: String,
+    /// Of the one with the password or token.
+    pub password_env: String,
+}
+
+/// Who one is at a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryLogin {
+    /// The user's name.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryLogin").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// Whether jobs share a container.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::direct::can_become;
 use super::engine::{ContainerEngine, ContainerError, Image};
 use super::host::OciHost;
-use super::options::{Network, Pull};
+use super::options::{Network, Pull, RegistryLogin};
 
 /// What is asked of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Wanted<'a> {
     pub(super) network: Network,
     /// As whom steps run, where that was said.
     pub(super) user: Option<&'a str>,
+    /// Who one is at the image's registry, where that was said.
+    pub(super) login: Option<&'a RegistryLogin>,
     /// A bound that processes of this machine can't have, and why.
     pub(super) refused_limit: Option<String>,
 }
@@ -62,6 +64,9 @@ impl Wanted<'_> {
             return Some(
                 "`network: bridge` takes a daemon; say `none` or `host` for containers without one".to_owned(),
             );
+        }
+        if self.login.is_some() {
+            return Some("variables of `registry` take an engine of a socket".to_owned());
         }
         if let Some(reason) = &self.refused_limit {
             return Some(reason.clone());
@@ -129,7 +134,7 @@ impl OciHost {
 
 async fn with_image(engine: Arc<dyn ContainerEngine>, wanted: &Wanted<'_>) -> Result<Chosen, ContainerError> {
     let image = match wanted.image {
-        Some(name) => engine.image(name, wanted.pull).await?,
+        Some(name) => engine.image_for(name, wanted.pull, wanted.login).await?,
         None => Image::default(),
     };
     Ok(Chosen { engine, image })
@@ -145,6 +150,7 @@ mod tests {
         pull: Pull::Missing,
         network: Network::None,
         user: None,
+        login: None,
         refused_limit: None,
     };
 

@@ -53,7 +53,7 @@ impl Images for Unpacked {
             _ => return Err(ContainerError::Image { image: name.to_owned(), message: "it isn't there".to_owned() }),
         };
         let env = vec!["FROM_IMAGE=image".into(), "PATH=/bin:/usr/bin".into()];
-        Ok(Layers { image: Image { user: user.to_owned(), env }, directories, held: Arc::new(()) })
+        Ok(Layers { image: Image { user: user.to_owned(), env, called: None }, directories, held: Arc::new(()) })
     }
 }
 

@@ -5,6 +5,7 @@
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod networks;
+mod registries;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,10 @@ use bytes::Bytes;
 use conformance::rig::{Outcome, Rig, gather, plan, run, run_step, sh};
 use executr_executors::contract::{Executor, ExecutorError, Exit, Handover, JobPlan, LimitOffers, Sandbox, Workspace};
 use executr_executors::local::{Cgroups, KeeperOptions, LocalExecutor};
-use executr_executors::oci::{AgentProgram, ContainerError, OciHost, OciHostOptions, OciOptions, OciWorkspace};
+use executr_executors::oci::{
+    AgentProgram, ContainerError, OciHost, OciHostOptions, OciOptions, OciWorkspace, RegistryLogin,
+};
+use executr_images::Access;
 use executr_tests::docker::{EMPTY_IMAGE, Engine, IMAGE, IMAGE_OF_ANN, engine, podman};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -52,10 +56,15 @@ async fn open(engine: &Engine, temp: &Path, options: Value, tag: &str) -> Result
 }
 
 fn host_of(engine: &Engine) -> Arc<OciHost> {
+    host_with(engine, Access::default())
+}
+
+fn host_with(engine: &Engine, access: Access) -> Arc<OciHost> {
     let agent = executr_tests::program::contained_agent();
     let host = OciHostOptions {
         address: Some(engine.address()),
         agent: AgentProgram::new(move || Ok(agent.clone())),
+        access,
         ..OciHostOptions::default()
     };
     Arc::new(OciHost::new(host))
@@ -67,10 +76,23 @@ async fn open_on(
     options: Value,
     labels: BTreeMap<String, String>,
 ) -> Result<Both, ExecutorError> {
+    open_with(host, temp, options, labels, None).await
+}
+
+/// With who one is at the image's registry.
+async fn open_with(
+    host: &Arc<OciHost>,
+    temp: &Path,
+    options: Value,
+    labels: BTreeMap<String, String>,
+    login: Option<[&str; 2]>,
+) -> Result<Both, ExecutorError> {
     let keeper =
         KeeperOptions { program: executr_tests::program::agent(), args: vec![], cgroups: Cgroups::WhereWritable };
     let machine = LocalExecutor { work_dir: temp.join("work"), keeper }.setup_workspace().await.unwrap();
-    let options: OciOptions = serde_json::from_value(options).unwrap();
+    let mut options: OciOptions = serde_json::from_value(options).unwrap();
+    options.login =
+        login.map(|[username, password]| RegistryLogin { username: username.into(), password: password.into() });
     let host = Arc::clone(host);
     match OciWorkspace::open(host, Arc::clone(&machine), plan().job, options, labels).await {
         Ok(containers) => Ok(Both { containers, machine }),

@@ -342,6 +342,7 @@ executors:
     tmpfs: ["/tmp:size=64m"]
     mounts: ["/srv/data:/data:ro"]
     container_env: {LEVEL: 3}
+    registry: {username_env: REGISTRY_USER, password_env: REGISTRY_PASSWORD}
 jobs:
   build:
     executor: scripts

@@ -55,7 +55,7 @@ impl Images for StoredImages {
         };
         let pulled = store.pull(&reference, &self.access, pull, &self.progress).await;
         let image = pulled.map_err(|error| failed(error.to_string()))?;
-        let config = Image { user: image.config.user.clone(), env: image.config.env.clone() };
+        let config = Image { user: image.config.user.clone(), env: image.config.env.clone(), called: None };
         Ok(Layers { image: config, directories: image.layers.clone(), held: Arc::new(image) })
     }
 }

@@ -87,7 +87,7 @@ const PRIORITY: Shape = Word(&["foreground", "background", "best_effort"]);
 pub(in crate::workflow) const COMMAND: [&str; 2] = ["argv", "directory"];
 
 /// What only the executor `oci` has.
-pub(in crate::workflow) const CONTAINER: [&str; 13] = [
+pub(in crate::workflow) const CONTAINER: [&str; 14] = [
     "image",
     "mode",
     "pull",
@@ -101,6 +101,7 @@ pub(in crate::workflow) const CONTAINER: [&str; 13] = [
     "tmpfs",
     "mounts",
     "container_env",
+    "registry",
 ];
 
 /// The scripts of the executor `hooks`, in the order in which they run.
@@ -186,6 +187,11 @@ const EXECUTOR: Object = Object {
                 "Of `oci`: directories of the worker's machine, each `SOURCE:TARGET` or `SOURCE:TARGET:ro`.",
             ),
             key("container_env", VARIABLES, "Of `oci`: variables below all others but the image's own."),
+            key(
+                "registry",
+                Shape::Object(&REGISTRY),
+                "Of `oci`: which variables of the worker say who one is at the image's registry.",
+            ),
             key(
                 "argv",
                 TEXTS,
@@ -313,6 +319,14 @@ const STEP: Object = Object {
         ],
     )
 };
+
+const REGISTRY: Object = object(
+    "`registry`",
+    &[
+        required("username_env", Text, "The name of the secret with the user's name."),
+        required("password_env", Text, "The name of the secret with the password or token."),
+    ],
+);
 
 const STEP_IMAGE: Object = object(
     "an image",

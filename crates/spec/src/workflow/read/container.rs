@@ -78,6 +78,9 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
             options.insert(key.to_owned(), texts.into());
         }
     }
+    if let Some(field) = executor.get("registry") {
+        options.insert("registry".to_owned(), field.node.to_json());
+    }
     if let Some(field) = executor.get("container_env") {
         let variables = variables(reader, &field).into_iter().map(|(name, text)| (name, Value::from(text)));
         options.insert("container_env".to_owned(), variables.collect::<Map<_, _>>().into());
