@@ -51,7 +51,7 @@ pub(crate) enum ImageCommand {
   executr image build -t app --layer root/ --out docker-archive:app.tar"
 )]
 pub(crate) struct ImageBuildArgs {
-    /// What to call it: [REGISTRY/]NAME[:TAG]
+    /// What to call it: NAME or NAME:TAG, behind a registry or not
     #[arg(short = 't', long = "tag", value_name = "NAME")]
     pub(crate) name: Reference,
     /// The image it lies upon; without one it has only what is named here
@@ -70,7 +70,7 @@ pub(crate) struct ImageBuildArgs {
     /// A variable; may be repeated
     #[arg(short = 'e', long = "env", value_name = "NAME=VALUE", value_parser = values::pair)]
     pub(crate) env: Vec<(String, String)>,
-    /// Who it runs as: USER[:GROUP], names or numbers
+    /// Who it runs as: USER or USER:GROUP, names or numbers
     #[arg(long)]
     pub(crate) user: Option<String>,
     /// Where it starts
