@@ -247,7 +247,7 @@ pub struct StepPlan {
 pub enum Act<'a> {
     /// Before anything else.
     SetUp,
-    /// Gets an artifact into the job, once its tree is where [`Sandbox::artifact_place`] says.
+    /// Gets an artifact into the job, once its tree was put with [`PutTo::Artifact`].
     Restore {
         /// The artifact.
         name: &'a str,
