@@ -15,5 +15,6 @@ pub mod registry;
 pub mod rootfs;
 pub mod run;
 pub mod shell;
+pub mod sshd;
 pub mod terminal;
 pub mod usage;

@@ -96,7 +96,11 @@ impl Removal {
                 if name == c"." || name == c".." {
                     continue;
                 }
-                self.remove_entry(&directory, name, entry.file_type(), depth)?;
+                match self.remove_entry(&directory, name, entry.file_type(), depth) {
+                    // Somebody else was quicker: a program that takes its socket with it.
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error),
+                }
                 removed = true;
             }
             // What was moved up meanwhile, and what a file system skips when entries go while they are read.

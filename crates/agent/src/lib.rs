@@ -3,6 +3,7 @@
 //! - [`keeper`]: the agent as a worker's child on the same machine, driven over a socketpair;
 //! - [`serve`]: the agent as a server, wherever it is, of the protocol `executr.agent.v1`;
 //! - [`init`]: the agent as the first process of a container, which starts a keeper for each driver that calls;
+//! - [`host`]: the agent on a host that it was sent to, where nobody keeps it running;
 //! - [`relay`]: the agent at the end of two pipes, through which a driver speaks to a keeper;
 //! - [`stage`]: the agent as what a container is run from, where no engine does that;
 //! - [`attach`]: becoming a program that a driver is connected to;
@@ -21,6 +22,7 @@
 pub mod attach;
 pub mod cgroup;
 mod directory;
+pub mod host;
 mod identity;
 pub mod init;
 pub mod keeper;

@@ -73,6 +73,12 @@ pub(crate) fn variables() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()
 }
 
+/// The environment without what is this program's own: secrets may be among that.
+pub(crate) fn variables_but_ours() -> BTreeMap<OsString, OsString> {
+    let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(b"EXECUTR_");
+    std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect()
+}
+
 /// Is a keeper until its worker is gone. The argument behind the word, if any, says how many open files its jobs may have.
 pub(crate) fn be_keeper() -> ExitCode {
     let most = std::env::args_os().nth(2).and_then(|most| most.to_str()?.parse().ok());

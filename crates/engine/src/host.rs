@@ -43,6 +43,8 @@ pub struct Policy {
     pub containers: Containers,
     /// What else is asked of those.
     pub container_rules: ContainerRules,
+    /// They may run on other hosts.
+    pub hosts: Hosts,
 }
 
 /// Which containers a worker that runs some runs: `--allow-image`, `--allow-user`, `--allow-mount`.
@@ -95,6 +97,18 @@ pub enum Containers {
     Any,
 }
 
+/// Which other hosts jobs may run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hosts {
+    /// None.
+    #[default]
+    None,
+    /// Those that the worker's own configuration of ssh gets it to.
+    Configured,
+    /// Also with keys and configurations they name.
+    Any,
+}
+
 /// Which of the worker's variables jobs may inherit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inherit {
@@ -119,6 +133,7 @@ impl Policy {
             command: true,
             containers: Containers::Any,
             container_rules: ContainerRules::default(),
+            hosts: Hosts::Any,
         }
     }
 }

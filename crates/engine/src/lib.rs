@@ -33,7 +33,7 @@ mod workspaces;
 
 pub use attempt::{Engine, FinishedAttempt};
 pub use consoles::Consoles;
-pub use host::{ContainerRules, Containers, DEFAULT_PATH, HostContext, Inherit, Policy};
+pub use host::{ContainerRules, Containers, DEFAULT_PATH, HostContext, Hosts, Inherit, Policy};
 pub use kept::{KeptDirectories, KeptDirectory, KeptNote};
 pub use providers::{Providers, variables_in};
 pub use stop::{Stop, StopReason, Stopper};

@@ -45,6 +45,7 @@ use tokio::sync::mpsc;
 
 use crate::command::CommandError;
 use crate::oci::ContainerError;
+use crate::ssh::SshError;
 pub use console::{Console, ConsolePlan, Consoles, MAX_CONSOLE_INPUT, Terminal};
 use executr_agent_protocol::driver::{AgentError, TreeError};
 pub use executr_agent_protocol::driver::{
@@ -417,6 +418,9 @@ pub enum ExecutorError {
     /// There is no agent behind an argv, or no longer.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// There is no agent on a host, or no longer.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     /// Something asked for that the place's scripts don't do.
     #[error("the executor has no hook `{hook}`; write one in its settings")]
     NoHook {

@@ -7,6 +7,7 @@
 //! - [`command`]: behind an argv that starts an agent;
 //! - `here`: job directories on this machine, whatever runs their steps;
 //! - [`remote`]: directories that only an agent sees;
+//! - [`ssh`]: other hosts;
 //! - [`sweep`]: what dead processes left of any of them;
 //! - [`doctor`]: what each of them has and lacks on a machine.
 //!
@@ -22,4 +23,5 @@ pub mod hooks;
 pub mod local;
 pub mod oci;
 pub mod remote;
+pub mod ssh;
 pub mod sweep;

@@ -23,11 +23,13 @@ pub enum ExecutorKind {
     Oci,
     /// Behind a command of the file's own that starts an agent.
     Command,
+    /// Another host, over SSH.
+    Ssh,
 }
 
 impl ExecutorKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Local, Self::Hooks, Self::Oci, Self::Command];
+    pub const ALL: [Self; 5] = [Self::Local, Self::Hooks, Self::Oci, Self::Command, Self::Ssh];
 
     /// The name on the wire.
     #[must_use]
@@ -37,6 +39,7 @@ impl ExecutorKind {
             Self::Hooks => "hooks",
             Self::Oci => "oci",
             Self::Command => "command",
+            Self::Ssh => "ssh",
         }
     }
 }

@@ -18,8 +18,8 @@ mod worker;
 pub use executr_engine::binary_cache::{BinaryCacheOptions, CacheEvent, CacheObserver};
 pub use executr_engine::output::OutputOptions;
 pub use executr_engine::{
-    ContainerRules, Containers, HostContext, Inherit, KeptDirectories, KeptDirectory, KeptNote, Policy, TreeOptions,
-    variables_in,
+    ContainerRules, Containers, HostContext, Hosts, Inherit, KeptDirectories, KeptDirectory, KeptNote, Policy,
+    TreeOptions, variables_in,
 };
 pub use executr_executors::local::{Cgroups, KeeperOptions};
 pub use executr_executors::oci::{AgentProgram, OciHostOptions};

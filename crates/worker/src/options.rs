@@ -10,6 +10,7 @@ use executr_engine::output::OutputOptions;
 use executr_engine::{HostContext, KeptDirectories, Policy, TreeOptions};
 use executr_executors::local::KeeperOptions;
 use executr_executors::oci::OciHostOptions;
+use executr_executors::ssh::SshHostOptions;
 use executr_spec::QueueName;
 
 /// How a worker is to be. Nothing is looked up anywhere else.
@@ -33,6 +34,8 @@ pub struct WorkerOptions {
     pub keeper: KeeperOptions,
     /// Where containers come from.
     pub oci: OciHostOptions,
+    /// How other hosts are reached.
+    pub hosts: SshHostOptions,
     /// Where job directories are made.
     pub work_dir: PathBuf,
     /// Where results and output lie that the coordinator can't take yet. May be shared by several workers, and a later
@@ -76,6 +79,7 @@ impl WorkerOptions {
             host: HostContext::default(),
             keeper,
             oci: OciHostOptions::default(),
+            hosts: SshHostOptions::default(),
             work_dir: directory.join("jobs"),
             spool_dir: directory.join("spool"),
             cache: BinaryCacheOptions::new(directory.join("cache")),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use executr_api::{ApiError, Version, WorkerApi, WorkerHello};
 use executr_engine::binary_cache::{BinaryCache, CacheError};
-use executr_engine::{Consoles, Containers, Engine, Inherit, Providers, Trees, Workspaces};
+use executr_engine::{Consoles, Containers, Engine, Hosts, Inherit, Providers, Trees, Workspaces};
 use executr_executors::command::CommandHost;
 use executr_executors::contract::{Executor, ExecutorError, LimitOffers, Workspace};
 use executr_executors::local::LocalExecutor;
 use executr_executors::oci::{OciHost, OciHostOptions};
+use executr_executors::ssh::SshHosts;
 use executr_spec::{Capability, ExecutorKind, Offers, WorkerId};
 use thiserror::Error;
 
@@ -110,6 +111,7 @@ impl Worker {
             trees: Trees::new(options.trees.clone()),
             workspaces: Workspaces::new(Arc::clone(&workspace)),
             command: CommandHost { agent: options.oci.agent.clone(), programs: options.cache.directory.clone() },
+            hosts: Arc::new(SshHosts::new(options.hosts.clone(), Arc::clone(&workspace))),
             oci: Arc::new(OciHost::new(OciHostOptions {
                 programs: Some(options.cache.directory.clone()),
                 ..options.oci.clone()
@@ -120,6 +122,7 @@ impl Worker {
         let summary = dispatcher.run(shutdown.also_what_was_told()).await;
         engine.workspaces.clean_all().await;
         engine.oci.settle().await;
+        engine.hosts.close().await;
         workspace.cleanup().await;
         summary
     }
@@ -139,8 +142,10 @@ fn offers(options: &WorkerOptions, limits: &LimitOffers) -> Offers {
     let hooks = options.policy.hooks.then_some(ExecutorKind::Hooks);
     let command = options.policy.command.then_some(ExecutorKind::Command);
     let containers = (options.policy.containers != Containers::None).then_some(ExecutorKind::Oci);
+    let hosts = (options.policy.hosts != Hosts::None).then_some(ExecutorKind::Ssh);
+    let more = hooks.into_iter().chain(containers).chain(command).chain(hosts);
     Offers {
-        executors: [ExecutorKind::Local].into_iter().chain(hooks).chain(containers).chain(command).collect(),
+        executors: [ExecutorKind::Local].into_iter().chain(more).collect(),
         labels: options.labels.clone(),
         capabilities: offered.into_iter().filter_map(|(capability, is)| is.then_some(capability)).collect(),
         worker: None,

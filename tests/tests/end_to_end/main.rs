@@ -13,6 +13,7 @@ mod consoles;
 mod containers;
 mod faults;
 mod fleet;
+mod hosts;
 mod http;
 mod images;
 mod lines;

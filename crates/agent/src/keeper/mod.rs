@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use executr_agent_protocol::frame::FrameError;
 use rustix::io::Errno;
 
+use crate::host::HostFault;
+
 /// Why a keeper gave up. Its tasks are ended all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -61,6 +63,9 @@ pub enum Fault {
     /// It was started with other arguments than it has.
     #[error("{0}; see docs/agent.md for what it can be told")]
     Usage(String),
+    /// A host that it was sent to doesn't do.
+    #[error(transparent)]
+    Host(#[from] HostFault),
     /// The driver can't be understood.
     #[error("the driver can't be understood: {0}; an agent is started by executr itself, not by hand")]
     Protocol(String),

@@ -79,7 +79,7 @@ pub(crate) struct ExecutorChoices {
     /// Something to say of this machine, for jobs that ask for it; repeatable
     #[arg(long, env = "EXECUTR_LABEL", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = values::pair)]
     pub(crate) label: Vec<(String, String)>,
-    /// What jobs may use beyond the default: directory, inherit, providers, hooks, command, oci, oci-host; repeatable
+    /// What jobs may use beyond the default: directory, inherit, providers, hooks, command, oci, oci-host, ssh, ssh-files; repeatable
     #[arg(long, env = "EXECUTR_ALLOW", value_name = "WHAT", value_delimiter = ',', value_parser = values::allowed)]
     pub(crate) allow: Vec<values::Allowed>,
     /// Images that containers may be of, `*` and `?` as in the shell, but over `/` too; repeatable. Any by default

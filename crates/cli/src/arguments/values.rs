@@ -71,6 +71,10 @@ pub(crate) enum Allowed {
     Oci,
     /// Containers with directories and the network of this machine.
     OciHost,
+    /// Other hosts, over SSH.
+    Ssh,
+    /// Other hosts, with keys and configurations of this machine that jobs name.
+    SshFiles,
 }
 
 /// One thing to allow.
@@ -83,11 +87,14 @@ pub(crate) fn allowed(text: &str) -> Result<Allowed, String> {
         "command" => Ok(Allowed::Command),
         "oci" => Ok(Allowed::Oci),
         "oci-host" => Ok(Allowed::OciHost),
+        "ssh" => Ok(Allowed::Ssh),
+        "ssh-files" => Ok(Allowed::SshFiles),
         _ => Err("use directory (jobs may run in a directory of this machine), inherit (jobs may ask for variables of \
                   the executor's environment), providers (`env_from` may run programs of this machine, sops among them), \
                   hooks (workflows may bring the scripts that set up where their jobs run), command (workflows may bring \
-                  the commands behind which their jobs run), oci (jobs may run in containers) \
-                  or oci-host (those may have mounts, this machine's network and another engine)"
+                  the commands behind which their jobs run), oci (jobs may run in containers), \
+                  oci-host (those may have mounts, this machine's network and another engine), ssh (jobs may run on hosts \
+                  that this user's ssh gets to) or ssh-files (those may name keys and configurations of this machine)"
             .to_owned()),
     }
 }

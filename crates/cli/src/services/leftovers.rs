@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use executr_agent::cgroup::{DeadGroup, Hierarchies, of_dead_owners};
 use executr_executors::local::LocalSweeper;
 use executr_executors::oci::OciSweeper;
+use executr_executors::ssh::SshSweeper;
 use executr_executors::sweep::{Leftover, SweepError, Sweeper, size};
 use executr_spec::Timestamp;
 use executr_tree::{FileLock, LeftPartial, left_partials};
@@ -19,7 +20,7 @@ use executr_tree::{FileLock, LeftPartial, left_partials};
 use super::TREES;
 use super::kept_runs::KeptRuns;
 use super::run_directory::{LOCK, left_in};
-use super::worker::containers;
+use super::worker::{containers, hosts};
 
 /// What was found, and what couldn't be looked into.
 #[derive(Default)]
@@ -57,6 +58,7 @@ pub(crate) fn sweepers(data: &Path, work_dir: &Path, cache_dir: &Path) -> Vec<Bo
     let mut sweepers: Vec<Box<dyn Sweeper>> = vec![
         // First whatever may still write to the directories.
         Box::new(OciSweeper::new(containers(data, &[]))),
+        Box::new(SshSweeper::new(hosts(data))),
         Box::new(ControlGroups),
         Box::new(RunDirectories(data.join("runs"))),
         Box::new(LocalSweeper { work_dir: work_dir.to_owned() }),

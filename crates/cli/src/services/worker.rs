@@ -9,10 +9,11 @@ use executr_executors::oci::direct::DirectOptions;
 #[cfg(feature = "oci")]
 use executr_executors::oci::direct::StoredImages;
 #[cfg(feature = "oci")]
+use executr_executors::ssh::{Client, SshHostOptions};
 use executr_images::{Access, CredentialSource, StoreOptions};
 use executr_spec::QueueName;
 use executr_worker::{
-    AgentProgram, Cgroups, ContainerRules, Containers, HostContext, Inherit, KeeperOptions, KeptDirectories,
+    AgentProgram, Cgroups, ContainerRules, Containers, HostContext, Hosts, Inherit, KeeperOptions, KeptDirectories,
     OciHostOptions, Policy, Worker, WorkerError, WorkerOptions,
 };
 
@@ -55,6 +56,7 @@ pub(crate) fn options(name: &str, slots: u32, choices: &ExecutorChoices, data: &
     };
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
     options.oci = containers(data, &choices.registry_mirror);
+    options.hosts = hosts(data);
     options.work_dir.clone_from(&choices.work_dir);
     options.cache.directory.clone_from(&choices.cache_dir);
     options.cache.max_bytes = choices.max_cache_size.saturating_mul(MEGABYTE);
@@ -73,6 +75,7 @@ pub(crate) fn run_options(data: &Path, directory: &Path, cgroups: Cgroups) -> Wo
     options.policy = Policy::everything();
     options.host = HostContext { variables: host::variables(), ..HostContext::default() };
     options.oci = containers(data, &host::registry_mirrors());
+    options.hosts = hosts(data);
     // Somebody is looking.
     options.output.gather = Duration::from_millis(5);
     options
@@ -142,6 +145,21 @@ fn policy(allowed: &[Allowed]) -> Policy {
             (true, false) => Containers::Confined,
             (false, false) => Containers::None,
         },
+        hosts: match (allowed.contains(&Allowed::Ssh), allowed.contains(&Allowed::SshFiles)) {
+            (_, true) => Hosts::Any,
+            (true, false) => Hosts::Configured,
+            (false, false) => Hosts::None,
+        },
+    }
+}
+
+/// How this user gets to other hosts, and where it is noted that something is on one.
+pub(crate) fn hosts(data: &Path) -> SshHostOptions {
+    let agent = data.to_owned();
+    SshHostOptions {
+        client: Client { env: host::variables_but_ours(), ..Client::default() },
+        agent: AgentProgram::new(move || agent::program(&agent)),
+        notes: Some(data.join("hosts")),
     }
 }
 

@@ -148,7 +148,8 @@ impl<'a> Seen<'a> {
 pub(super) fn pinned(executor: &ExecutorChoice) -> Option<&str> {
     use executr_spec::ExecutorKind;
     match executor.kind {
-        ExecutorKind::Local | ExecutorKind::Command => None,
+        // A host has its jobs' directories, whichever worker they come from.
+        ExecutorKind::Local | ExecutorKind::Command | ExecutorKind::Ssh => None,
         // Nothing is shared where each job has a container of its own.
         ExecutorKind::Oci if !executor.shares_a_container() => None,
         ExecutorKind::Hooks | ExecutorKind::Oci if executor.name.is_empty() => Some(executor.kind.as_str()),

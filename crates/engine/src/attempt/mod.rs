@@ -3,6 +3,7 @@
 //! - [`steps`]: which steps run, and what they come to together;
 //! - [`tries`]: one step's tries and the waits between;
 //! - [`execution`]: one process tree: output, limits, orders to stop;
+//! - [`hosted`]: a place on another host;
 //! - [`acts`]: what the job's place does by itself; [`contained`]: a place in a container; [`commanded`]: one behind
 //!   a command; [`imaged`]: a step's own container on the job directory;
 //! - [`artifacts`], [`selected`], [`files`], [`modified`]: what goes into the job directory, and what comes out of it;
@@ -21,6 +22,7 @@ mod early;
 mod execution;
 mod files;
 mod handover;
+mod hosted;
 mod imaged;
 mod marks;
 mod modified;
@@ -44,6 +46,7 @@ use executr_api::{AttemptResult, Fence, Lease, Outcome, RunContext, WorkerApi};
 use executr_executors::command::CommandHost;
 use executr_executors::contract::{ExecutorError, JobPlan, Limits, Place, Program, Sandbox, StepPlan, Workspace};
 use executr_executors::oci::OciHost;
+use executr_executors::ssh::SshHosts;
 use executr_expressions::Status;
 use executr_spec::{ExecutorKind, JobSpec};
 use futures_util::FutureExt as _;
@@ -95,6 +98,8 @@ pub struct Engine {
     pub oci: Arc<OciHost>,
     /// What executors' own commands find here.
     pub command: CommandHost,
+    /// The hosts that jobs run on.
+    pub hosts: Arc<SshHosts>,
     /// Where directories of jobs go at their end, when they aren't removed.
     pub kept: Option<KeptDirectories>,
     /// Commands that people run in sandboxes, beside their steps.
@@ -171,6 +176,9 @@ impl Engine {
         if kind == ExecutorKind::Command {
             commanded::check(spec, self.policy.command)?;
         }
+        if kind == ExecutorKind::Ssh {
+            hosted::check(spec, self.policy.hosts)?;
+        }
         if !spec.inherit.is_empty() && self.policy.inherit == Inherit::Nothing {
             let message = "this worker hands on no variables; start it with `--allow inherit`";
             return Err(StepVerdict::failed(message, true));
@@ -232,6 +240,8 @@ impl Attempt<'_> {
             self.run_contained(plan).await
         } else if self.is_commanded() {
             self.run_commanded(plan).await
+        } else if self.is_hosted() {
+            self.run_hosted(plan).await
         } else {
             match self.engine.workspace.setup_job(plan).await {
                 Ok(mut sandbox) => self.run_and_leave(sandbox.as_mut()).await,

@@ -23,7 +23,14 @@ impl Rig {
         let path = self.directory.path().as_os_str().as_encoded_bytes();
         let is_of_a_job = |process: &i32| {
             let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            *process != std::process::id().cast_signed() && words.windows(path.len()).any(|window| window == path)
+            // What serves all jobs of a place is none of a job.
+            let mut word = words.split(|byte| *byte == 0);
+            let is_client =
+                word.next().is_some_and(|program| program.ends_with(b"ssh") || program.starts_with(b"ssh:"));
+            let is_agent = word.next().is_some_and(|word| [&b"reach"[..], b"dwell", b"sweep"].contains(&word));
+            let serves = is_client || is_agent;
+            let is_other = *process != std::process::id().cast_signed() && !serves;
+            is_other && words.windows(path.len()).any(|window| window == path)
         };
         let entries = std::fs::read_dir("/proc").unwrap();
         let processes = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());

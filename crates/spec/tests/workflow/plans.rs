@@ -327,6 +327,17 @@ executors:
     kind: command
     argv: [ssh, host, agent, serve, --stdio]
     directory: /var/tmp/jobs
+  far:
+    kind: ssh
+    host: build-1
+    user: ci
+    port: 2222
+    identity_file: ~/.ssh/executr
+    config_file: /etc/executr/ssh_config
+    mode: dedicated
+    workspace_dir: ~/ci
+    max_jobs: 2
+  farm: {kind: ssh, mode: pool, hosts: [build-1, build-2]}
   box:
     kind: oci
     image: debian:12

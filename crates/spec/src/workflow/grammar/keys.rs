@@ -104,6 +104,10 @@ pub(in crate::workflow) const CONTAINER: [&str; 14] = [
     "registry",
 ];
 
+/// What only the executor `ssh` has, but for `mode` and `user`, which mean something of `oci`, too.
+pub(in crate::workflow) const HOSTS: [&str; 9] =
+    ["host", "hosts", "user", "port", "identity_file", "config_file", "mode", "workspace_dir", "max_jobs"];
+
 /// The scripts of the executor `hooks`, in the order in which they run.
 pub(in crate::workflow) const HOOKS: [&str; 7] = [
     "setup_workspace",
@@ -132,9 +136,9 @@ const EXECUTOR: Object = Object {
         &[
             required(
                 "kind",
-                Word(&["local", "oci", "hooks", "command"]),
-                "`local`: a directory a job. `oci`: containers. `hooks`: your own scripts. `command`: behind a command of \
-                 your own.",
+                Word(&["local", "oci", "ssh", "hooks", "command"]),
+                "`local`: a directory a job. `oci`: containers. `ssh`: other hosts. `hooks`: your own scripts. `command`: \
+                 behind a command of your own.",
             ),
             key(
                 "name",
@@ -152,8 +156,10 @@ const EXECUTOR: Object = Object {
             key("image", Text, "Of `oci`: what containers are made of."),
             key(
                 "mode",
-                Word(&["shared", "isolated"]),
-                "Of `oci`: one container for all its jobs in a run, a directory for each, as by default; or one for each job.",
+                Word(&["shared", "isolated", "dedicated", "pool"]),
+                "Of `oci`: `shared`, one container for all its jobs in a run, a directory for each, as by default; or \
+                 `isolated`, one for each job. Of `ssh`: `shared`, one connection for all jobs, as by default; `dedicated`, one \
+                 for each; or `pool`, several `hosts` in turn.",
             ),
             key(
                 "pull",
@@ -168,7 +174,8 @@ const EXECUTOR: Object = Object {
             key(
                 "user",
                 OneOf(&[Text, Count(0, u32::MAX)]),
-                "Of `oci`: as whom steps run, `USER` or `USER:GROUP`, numbers or names of the image; its own user by default.",
+                "Of `oci`: as whom steps run, `USER` or `USER:GROUP`, numbers or names of the image; its own user by default. \
+                 Of `ssh`: as whom to log in; what the worker's configuration of ssh says by default.",
             ),
             key(
                 "network",
@@ -203,6 +210,29 @@ const EXECUTOR: Object = Object {
                 "Of `command`: where the agent has its jobs, where it is, with nothing shared; a directory that both see by \
                  default.",
             ),
+            key(
+                "host",
+                Text,
+                "Of `ssh`: the host, as `ssh` is told: a name of its configuration or of DNS, or an address.",
+            ),
+            key("hosts", TEXTS, "Of `ssh` with `mode: pool`: the hosts, which take jobs in turn."),
+            key(
+                "port",
+                Count(1, 65_535),
+                "Of `ssh`: the port; what the worker's configuration of ssh says by default, or 22.",
+            ),
+            key(
+                "identity_file",
+                Text,
+                "Of `ssh`: a private key of the worker's machine, besides those of its configuration.",
+            ),
+            key("config_file", Text, "Of `ssh`: a configuration of the worker's machine instead of its usual ones."),
+            key(
+                "workspace_dir",
+                Text,
+                "Of `ssh`: where jobs have their directories there; `~/.cache/executr` by default.",
+            ),
+            key("max_jobs", Count(1, u32::MAX), "Of `ssh`: how many jobs of one worker a host has at a time."),
             key("setup_workspace", Text, "Of `hooks`: the script that sets up what all jobs of the run share."),
             key("setup_job", Text, "Of `hooks`: the script that makes a job's place."),
             key("restore_artifact", Text, "Of `hooks`: the script that brings an artifact into the job's place."),

@@ -11,7 +11,7 @@ mod schema;
 
 pub(super) use judge::{is_selection, judge};
 use keys::SELECTION;
-pub(super) use keys::{COMMAND, CONTAINER, HOOKS, WORKFLOW};
+pub(super) use keys::{COMMAND, CONTAINER, HOOKS, HOSTS, WORKFLOW};
 pub use schema::schema;
 
 /// What a value looks like.

@@ -34,6 +34,11 @@ pub(super) fn options(reader: &mut Reader<'_>, executor: &Field<'_>) -> Map<Stri
             options.insert(key.to_owned(), field.node.to_json());
         }
     }
+    if let Some(field) = executor.get("mode")
+        && field.text().is_some_and(|mode| matches!(mode, "dedicated" | "pool"))
+    {
+        reader.tell(&field, "is for other hosts (`kind: ssh`); write `shared` or `isolated`");
+    }
     if let Some(field) = executor.get("engine")
         && let Some(address) = field.text()
     {

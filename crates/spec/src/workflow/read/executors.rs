@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::field::{Field, Reader, wrong_name};
-use super::{command, container};
+use super::{command, container, hosts};
 use crate::nearest::did_you_mean;
 use crate::requirements::ExecutorKind;
 use crate::workflow::ExecutorChoice;
 use crate::workflow::file::Executor;
-use crate::workflow::grammar::{COMMAND, CONTAINER, HOOKS};
+use crate::workflow::grammar::{COMMAND, CONTAINER, HOOKS, HOSTS};
 use crate::workflow::problem::Position;
 
 /// The executors a file speaks of so far, and where each was first described.
@@ -90,32 +90,44 @@ fn kind(field: &Field<'_>) -> ExecutorKind {
         Some("hooks") => ExecutorKind::Hooks,
         Some("oci") => ExecutorKind::Oci,
         Some("command") => ExecutorKind::Command,
+        Some("ssh") => ExecutorKind::Ssh,
         _ => ExecutorKind::Local,
     }
 }
 
-fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Executor {
-    let kind = kind(field);
+/// Keys that only executors of some kinds have, each with those.
+fn keys() -> impl Iterator<Item = (&'static str, Vec<ExecutorKind>)> {
     let own = [
         (ExecutorKind::Local, &["isolate"][..]),
         (ExecutorKind::Hooks, &HOOKS[..]),
         (ExecutorKind::Oci, &CONTAINER),
         (ExecutorKind::Command, &COMMAND),
+        (ExecutorKind::Ssh, &HOSTS),
     ];
+    let mut keys: Vec<_> = own.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter().map(move |key| {
+        let of = own.iter().filter(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
+        (key, of.collect())
+    })
+}
+
+fn described(reader: &mut Reader<'_>, field: &Field<'_>, name: String) -> Executor {
+    let kind = kind(field);
     let isolates = kind == ExecutorKind::Local && field.get("isolate").and_then(|field| field.switch()) == Some(true);
-    for (of, keys) in own {
-        let others = keys.iter().filter(|key| of != kind && !(isolates && **key == "network"));
-        for other in others.filter_map(|key| field.get(key).map(|field| (key, field))) {
-            let (key, at) = other;
-            let text = format!("`{key}` is for executors of kind `{}`; this one is `{}`", of.as_str(), kind.as_str());
-            reader.tell(&at, text);
-        }
+    for (key, of) in keys().filter(|(key, of)| !(of.contains(&kind) || isolates && *key == "network")) {
+        let Some(at) = field.get(key) else { continue };
+        let of: Vec<_> = of.iter().map(|of| format!("`{}`", of.as_str())).collect();
+        let (of, kind) = (of.join(" and "), kind.as_str());
+        reader.tell(&at, format!("`{key}` is for executors of kind {of}; this one is `{kind}`"));
     }
     let options = match kind {
         ExecutorKind::Local if isolates => isolated(reader, field),
         ExecutorKind::Local => serde_json::Map::new(),
         ExecutorKind::Oci => container::options(reader, field),
         ExecutorKind::Command => command::options(reader, field),
+        ExecutorKind::Ssh => hosts::options(reader, field),
         ExecutorKind::Hooks => {
             let hooks: serde_json::Map<_, _> = HOOKS
                 .into_iter()

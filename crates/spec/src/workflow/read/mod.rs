@@ -12,6 +12,7 @@ mod container;
 mod executors;
 mod field;
 mod files;
+mod hosts;
 mod job;
 mod step;
 mod values;
