@@ -18,7 +18,8 @@ use super::workflow::{WorkflowArgs, WorkflowHereArgs};
         The job runs in this directory with this environment. Its output appears as it is written, byte for byte; the \
         exit code is the job's, 128 + n when signal n ended it. Ctrl-C cancels the job, with every process it has \
         started; a second Ctrl-C doesn't wait for that.\n\n\
-        With --image it runs in a container of Docker or Podman instead, with a copy of this repository in it.\n\n\
+        With --image it runs in a container instead, with a copy of this repository in it; with --network none that takes \
+        neither Docker nor Podman, only crun or runc.\n\n\
         When the first word is a file whose name ends in .yaml, .yml or .json, and doesn't come after `--`, it is a \
         workflow: its jobs run in copies of this repository, as many at a time as there are processors. Words after it \
         choose jobs; what they need runs too. The exit code is 0 when the run completed, 1 when it failed, 130 when it \
@@ -66,6 +67,9 @@ pub(crate) struct PlaceArgs {
     /// of variables those of the image and of --env
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
+    /// The container's network: bridge, with a way out, which takes Docker or Podman; none; or host, this machine's
+    #[arg(long, value_name = "NETWORK", requires = "image", value_parser = ["bridge", "none", "host"])]
+    pub(crate) network: Option<String>,
     /// Copy only this file or directory of the repository, there or to another place; repeatable. Without --image the command
     /// runs on this machine, in a directory of its own
     #[arg(long, value_name = "FROM[:TO]", value_parser = values::selection)]

@@ -127,6 +127,12 @@ impl OciHost {
             }
             // Where there is no engine besides, what it lacks helps nobody.
             (Err(ContainerError::NoEngine { .. } | ContainerError::NotBuilt), Some(error)) => Err(error),
+            (Err(ContainerError::NoEngine { tried }), None) => Err(ContainerError::NoEngine {
+                tried: match lacking {
+                    Some(reason) => format!("{tried}; and {reason}"),
+                    None => tried,
+                },
+            }),
             (Err(error), _) => Err(error),
         }
     }

@@ -82,7 +82,10 @@ fn described(arguments: &RunArgs, below: &Path) -> Result<Value> {
     job.insert("steps".to_owned(), json!([step]));
     match &arguments.place.image {
         Some(image) => {
-            let executor = json!({ "kind": "oci", "image": image, "mode": "isolated" });
+            let mut executor = json!({ "kind": "oci", "image": image, "mode": "isolated" });
+            if let Some(network) = &arguments.place.network {
+                executor["network"] = network.as_str().into();
+            }
             job.insert("executor".to_owned(), executor);
         }
         // On this machine it finds what it would without a place of its own.
