@@ -9,3 +9,5 @@ mod input;
 mod rig;
 mod running;
 mod trees;
+#[path = "../waiting/mod.rs"]
+mod waiting;

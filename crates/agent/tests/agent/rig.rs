@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use executr_agent_protocol::driver::{
@@ -15,8 +15,7 @@ use executr_agent_protocol::driver::{
 };
 use tempfile::TempDir;
 
-/// How long anything may take here; far beyond what it does take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) use crate::waiting::{bytes_of, lives, until, within};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
@@ -172,29 +171,4 @@ pub(crate) async fn until_said(task: &mut AgentTask, text: &str) -> String {
             return so_far.into_owned();
         }
     }
-}
-
-/// Fails the test rather than hang.
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.expect("it took too long")
-}
-
-/// Waits for something that nothing announces.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "still not so: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Whether a process is there and not only waiting to be waited for.
-pub(crate) fn lives(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-}
-
-pub(crate) fn bytes_of(path: &Path) -> Bytes {
-    use std::os::unix::ffi::OsStrExt;
-    Bytes::copy_from_slice(path.as_os_str().as_bytes())
 }

@@ -7,3 +7,5 @@ mod limits;
 mod output;
 mod rig;
 mod starting;
+#[path = "../waiting/mod.rs"]
+mod waiting;
